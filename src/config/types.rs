@@ -1,0 +1,293 @@
+//! The checked configuration. It exists only if every rule held, so nobody checks again.
+//! Must not know TOML.
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use crate::shard::Map;
+
+/// Everything `proxy.toml` says.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file it came from, for messages.
+    pub path: PathBuf,
+    /// Where clients connect.
+    pub listen: Vec<SocketAddr>,
+    /// Worker threads.
+    pub workers: NonZeroUsize,
+    /// Who may connect.
+    pub users: Vec<User>,
+    /// What they may connect to, without the built-in `pgherd` database.
+    pub databases: Vec<Arc<Database>>,
+    /// TLS towards clients; `None` refuses SSLRequest.
+    pub tls: Option<ClientTls>,
+    /// Caps.
+    pub limits: Limits,
+    /// Every wait's end.
+    pub timeouts: Timeouts,
+    /// Logging.
+    pub log: Log,
+}
+
+impl Config {
+    /// The database of that name, else the `*` one.
+    #[must_use]
+    pub fn database(&self, name: &str) -> Option<&Arc<Database>> {
+        self.databases
+            .iter()
+            .find(|d| d.name == name)
+            .or_else(|| self.databases.iter().find(|d| d.is_wildcard()))
+    }
+
+    /// The user of that name.
+    #[must_use]
+    pub fn user(&self, name: &str) -> Option<&User> {
+        self.users.iter().find(|u| u.name == name)
+    }
+}
+
+/// A user of the proxy.
+#[derive(Debug, Clone)]
+pub struct User {
+    /// The name a client connects with.
+    pub name: String,
+    /// How the client proves it.
+    pub auth: UserAuth,
+    /// May read schema `pgherd` and give commands.
+    pub admin: bool,
+    /// Databases the user may connect to; empty is all.
+    pub databases: Vec<String>,
+    /// The name used towards servers.
+    pub server_user: String,
+    /// The password used towards servers; `None` where they trust.
+    pub server_password: Option<SecretString>,
+    /// Server connections per server for this user, instead of the pool's `size`.
+    pub pool_size: Option<NonZeroU32>,
+}
+
+/// How a client proves who it is.
+#[derive(Debug, Clone)]
+pub enum UserAuth {
+    /// A password; a SCRAM verifier is derived from it once.
+    Password(SecretString),
+    /// A verifier as in `pg_authid.rolpassword`: `SCRAM-SHA-256$4096:salt$stored:server`.
+    Verifier(SecretString),
+    /// No proof asked; only from loopback addresses.
+    Trust,
+}
+
+/// A database that clients can name.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// The name, or `*` for any other name.
+    pub name: String,
+    /// The name on the servers; `None` is the same as the client asked for.
+    pub server_database: Option<String>,
+    /// Shards with their servers, by [`crate::shard::ShardId`].
+    pub shards: Vec<Shard>,
+    /// Partitions, tables and where they are.
+    pub map: Arc<Map>,
+    /// When a server is given back.
+    pub pool_mode: PoolMode,
+    /// What a read may miss.
+    pub read_consistency: ReadConsistency,
+    /// A replica further behind than this is left out.
+    pub max_replica_lag: Duration,
+    /// Whether reads go to the primary when no replica is healthy.
+    pub replica_fallback: bool,
+    /// The pools' sizes and lifetimes.
+    pub pool: Pool,
+    /// The account for probes, catalogs and set-up.
+    pub control: Control,
+    /// TLS towards the servers.
+    pub server_tls: ServerTls,
+}
+
+impl Database {
+    /// Whether it stands for any name that no other database has.
+    #[must_use]
+    pub fn is_wildcard(&self) -> bool {
+        self.name == "*"
+    }
+}
+
+/// One shard.
+#[derive(Debug, Clone)]
+pub struct Shard {
+    /// Its name.
+    pub name: String,
+    /// Its servers in the order of the file.
+    pub servers: Vec<Server>,
+}
+
+/// One PostgreSQL server. Which one is the primary is found by asking, never assumed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// The role the config expects, shown when the server says otherwise.
+    pub role: Role,
+    /// Its share of reads relative to the other replicas.
+    pub weight: u32,
+}
+
+impl Server {
+    /// `host:port`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+}
+
+/// What a server is in its shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Takes writes.
+    Primary,
+    /// In recovery: follows a primary, takes reads.
+    Replica,
+}
+
+impl Role {
+    /// In lower case.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Replica => "replica",
+        }
+    }
+}
+
+/// When a client gives its server back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolMode {
+    /// When it disconnects.
+    Session,
+    /// When its transaction ends.
+    Transaction,
+}
+
+/// What a read may miss. Source: DESIGN, section 4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadConsistency {
+    /// A session sees its own writes.
+    Session,
+    /// A read may be as old as the replica's lag.
+    Eventual,
+    /// All reads go to the primary.
+    Primary,
+}
+
+/// Sizes and lifetimes of one server's pool for one user.
+#[derive(Debug, Clone)]
+pub struct Pool {
+    /// Server connections per server and user.
+    pub size: NonZeroU32,
+    /// Idle server connections kept ready.
+    pub min_idle: u32,
+    /// Server connections per server for all users together.
+    pub max_per_server: NonZeroU32,
+    /// Longest wait for a free connection; then 53300.
+    pub queue_timeout: Duration,
+    /// Longest wait for a TCP connection and login.
+    pub connect_timeout: Duration,
+    /// An idle connection is closed after this.
+    pub idle_timeout: Duration,
+    /// A connection is closed when it is this old, with up to 10 % jitter.
+    pub max_lifetime: Duration,
+    /// Prepared statements kept per server connection.
+    pub prepared_statements: NonZeroUsize,
+}
+
+/// The account for probes, catalogs and set-up.
+#[derive(Debug, Clone)]
+pub struct Control {
+    /// Role on the servers.
+    pub user: String,
+    /// Its password; `None` where they trust.
+    pub password: Option<SecretString>,
+    /// Time between two probes of a server.
+    pub probe_interval: Duration,
+    /// A probe that takes longer has failed.
+    pub probe_timeout: Duration,
+}
+
+/// TLS towards clients: PEM files.
+#[derive(Debug, Clone)]
+pub struct ClientTls {
+    /// Certificate chain.
+    pub cert: PathBuf,
+    /// Private key.
+    pub key: PathBuf,
+    /// Whether plaintext clients are refused.
+    pub required: bool,
+}
+
+/// TLS towards servers.
+#[derive(Debug, Clone)]
+pub struct ServerTls {
+    /// How much is asked of a server.
+    pub mode: ServerTlsMode,
+    /// Root certificates (PEM), needed to verify.
+    pub ca: Option<PathBuf>,
+}
+
+/// libpq's `sslmode`, without `allow`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerTlsMode {
+    /// Plaintext.
+    Disable,
+    /// TLS if the server has it, unverified.
+    Prefer,
+    /// TLS, unverified.
+    Require,
+    /// TLS, the chain is verified.
+    VerifyCa,
+    /// TLS, chain and host name are verified.
+    VerifyFull,
+}
+
+/// Caps.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Clients at once; one more gets 53300.
+    pub max_clients: usize,
+    /// Clients that have not authenticated yet.
+    pub max_unauthenticated: usize,
+    /// The longest message from a client, bytes; CopyData is streamed and not bound by it.
+    pub max_message: usize,
+    /// Plans kept per database.
+    pub plan_cache: usize,
+}
+
+/// Every wait's end. Zero in the file is `None`: no end.
+#[derive(Debug, Clone)]
+pub struct Timeouts {
+    /// From accept to the end of authentication.
+    pub login: Duration,
+    /// A client that says nothing outside a transaction (57P05).
+    pub idle: Option<Duration>,
+    /// A client that says nothing inside a transaction (25P03).
+    pub idle_in_transaction: Option<Duration>,
+    /// A statement (57014).
+    pub query: Option<Duration>,
+    /// How long a shutdown waits for transactions to end.
+    pub drain: Duration,
+}
+
+/// Logging.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// A `tracing` filter, e.g. `info` or `pgherd=debug`.
+    pub filter: String,
+    /// One JSON object a line.
+    pub json: bool,
+}

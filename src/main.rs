@@ -1,0 +1,3 @@
+//! The `pgherd` binary: only calls the library.
+
+fn main() {}

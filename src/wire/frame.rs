@@ -1,0 +1,149 @@
+//! Framing: where one message ends and the next begins.
+//! Must not know what a body means.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+/// One whole message: its tag and its body without the 5 header bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// The message type byte.
+    pub tag: u8,
+    /// The body, without tag and length.
+    pub body: Bytes,
+}
+
+/// The five header bytes of a message, read but not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// The message type byte.
+    pub tag: u8,
+    /// Length of the body in bytes, without the 5 header bytes.
+    pub body: usize,
+}
+
+impl Head {
+    /// Length of the whole message in bytes, header included.
+    #[must_use]
+    pub fn total(self) -> usize {
+        self.body + 5
+    }
+}
+
+/// Bytes that are not the PostgreSQL protocol.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// A length field below 4 or above what is allowed: framing is lost.
+    #[error("invalid message length {len} for message type \"{}\"", .tag.escape_ascii())]
+    BadLength {
+        /// The message type byte.
+        tag: u8,
+        /// The length field as sent (it counts itself).
+        len: u32,
+    },
+    /// A body that is not what its type promises.
+    #[error("malformed {message} message: {what}")]
+    Malformed {
+        /// The message's name in the docs.
+        message: &'static str,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+}
+
+/// Reads the header at the front of `buf` without taking it. `Ok(None)` means "read more".
+///
+/// `max_body` is in bytes, without the 5 header bytes. Source: PostgreSQL docs, "Message Formats".
+///
+/// # Errors
+/// [`WireError::BadLength`] if the length is below 4 or the body above `max_body`: close the connection.
+pub fn peek_head(buf: &[u8], max_body: usize) -> Result<Option<Head>, WireError> {
+    let Some(&[tag, a, b, c, d]) = buf.first_chunk() else { return Ok(None) };
+    let len = u32::from_be_bytes([a, b, c, d]); // counts itself, not the tag
+    let body =
+        (len as usize).checked_sub(4).filter(|n| *n <= max_body).ok_or(WireError::BadLength { tag, len })?;
+    Ok(Some(Head { tag, body }))
+}
+
+/// Takes one whole frame off the front of `buf`. `Ok(None)` means "read more"; `buf` is then untouched.
+///
+/// `max_body` is in bytes, without the 5 header bytes. Source: PostgreSQL docs, "Message Formats".
+///
+/// # Errors
+/// [`WireError::BadLength`] if the length is below 4 or the body above `max_body`: close the connection.
+pub fn next_frame(buf: &mut BytesMut, max_body: usize) -> Result<Option<Frame>, WireError> {
+    let Some(head) = peek_head(buf, max_body)? else { return Ok(None) };
+    if buf.len() < head.total() {
+        return Ok(None);
+    }
+    buf.advance(5);
+    Ok(Some(Frame { tag: head.tag, body: buf.split_to(head.body).freeze() }))
+}
+
+/// A cursor over a body: every read is checked, nothing is indexed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cursor<'a> {
+    rest: &'a [u8],
+    message: &'static str,
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) fn new(rest: &'a [u8], message: &'static str) -> Self {
+        Self { rest, message }
+    }
+
+    pub(super) fn malformed(&self, what: &'static str) -> WireError {
+        WireError::Malformed { message: self.message, what }
+    }
+
+    pub(super) fn remaining(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    pub(super) fn take(&mut self, n: usize) -> Result<&'a [u8], WireError> {
+        let (head, tail) = self.rest.split_at_checked(n).ok_or(self.malformed("it ends too early"))?;
+        self.rest = tail;
+        Ok(head)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
+        let (head, tail) = self.rest.split_first_chunk().ok_or(self.malformed("it ends too early"))?;
+        self.rest = tail;
+        Ok(*head)
+    }
+
+    pub(super) fn u8(&mut self) -> Result<u8, WireError> {
+        self.array::<1>().map(|[b]| b)
+    }
+
+    pub(super) fn u16(&mut self) -> Result<u16, WireError> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    pub(super) fn i16(&mut self) -> Result<i16, WireError> {
+        self.array().map(i16::from_be_bytes)
+    }
+
+    pub(super) fn u32(&mut self) -> Result<u32, WireError> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    pub(super) fn i32(&mut self) -> Result<i32, WireError> {
+        self.array().map(i32::from_be_bytes)
+    }
+
+    pub(super) fn cstr(&mut self) -> Result<&'a [u8], WireError> {
+        let end = memchr::memchr(0, self.rest).ok_or(self.malformed("a string has no terminating zero"))?;
+        let text = self.take(end)?;
+        self.take(1)?;
+        Ok(text)
+    }
+
+    pub(super) fn utf8(&mut self) -> Result<&'a str, WireError> {
+        let text = self.cstr()?;
+        std::str::from_utf8(text).map_err(|_| self.malformed("a string is not UTF-8"))
+    }
+
+    pub(super) fn finish(self) -> Result<(), WireError> {
+        if self.rest.is_empty() { Ok(()) } else { Err(self.malformed("bytes are left over at its end")) }
+    }
+}

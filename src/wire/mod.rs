@@ -1,0 +1,20 @@
+//! PostgreSQL v3 bytes to typed messages and back.
+//! Must not know sockets, clocks, SQL or shards: every function here is pure.
+
+mod backend;
+mod error;
+mod frame;
+mod frontend;
+mod sqlstate;
+
+pub use self::backend::{
+    BackendWriter, ErrorFields, FieldDescription, TransactionStatus, parse_command_tag,
+    parse_parameter_status, parse_row_description, rows_of_tag,
+};
+pub use self::error::{Blame, ClientFacing, ErrorReport, Severity};
+pub use self::frame::{Frame, Head, WireError, next_frame, peek_head};
+pub use self::frontend::{
+    BindView, DescribeTarget, FrontendWriter, ParseView, parse_bind, parse_execute, parse_parse, parse_query,
+    parse_target,
+};
+pub use self::sqlstate::SqlState;
