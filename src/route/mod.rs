@@ -2,6 +2,7 @@
 //! Must not do I/O, await, or know servers, roles in force, or sessions.
 
 mod types;
+mod virtual_select;
 
 pub use self::types::{
     Access, Env, Kind, Param, Pin, Route, RouteError, SetParameter, Target, TransactionModes, Verb,
