@@ -22,8 +22,10 @@
 
 pub mod catalog;
 pub mod config;
+pub mod pool;
 pub mod route;
 pub mod rows;
+pub mod session;
 pub mod shard;
 pub mod stats;
 pub mod wire;

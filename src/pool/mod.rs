@@ -1,0 +1,16 @@
+//! Server connections: opened, authenticated, lent out, cleaned and closed.
+//! Knows addresses and passwords; must not know shards, SQL text or clients.
+
+mod auth; // the login dialogue with a server
+mod conn; // one connection: dial, TLS, login, cancel
+mod der; // the three fields of a certificate that rustls does not hand out
+mod error; // why a connection could not be opened
+mod scram; // SCRAM-SHA-256, the client's half
+mod stream; // a socket, plain or TLS
+mod tls; // how much is asked of a server's certificate
+
+pub use self::conn::{Endpoint, Opened, cancel, connect};
+pub use self::error::ConnectError;
+pub use self::scram::{KeyCache, ScramKeys};
+pub use self::stream::{Idle, Stream};
+pub use self::tls::{ServerTlsSettings, TlsSetupError};
