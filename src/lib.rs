@@ -22,6 +22,7 @@
 
 pub mod catalog;
 pub mod config;
+pub mod local;
 pub mod route;
 pub mod rows;
 pub mod shard;
