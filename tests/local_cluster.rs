@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use common::{Herd, Pg, Port, create_demo_tables, eventually};
 use pgherd::local::{Cluster, LocalError, Options};
+use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -65,7 +66,7 @@ async fn the_demo_tables_are_where_they_belong_and_ids_never_collide() {
 async fn a_wrong_password_is_refused_even_from_this_machine() {
     let pg = Pg::start().await;
     let wrong = format!("host=127.0.0.1 port={} user=app password=wrong dbname=app", pg.port);
-    let Err(error) = tokio_postgres::connect(&wrong, tokio_postgres::NoTls).await else {
+    let Err(error) = tokio_postgres::connect(&wrong, NoTls).await else {
         panic!("logged in with a wrong password")
     };
     assert_eq!(error.code().map(|code| code.code()), Some("28P01"));
@@ -174,12 +175,12 @@ fn open_to_all(dir: &std::path::Path) {
 
 async fn superuser(port: u16, sql: &str) -> Vec<String> {
     let config = format!("host=127.0.0.1 port={port} user=postgres password=postgres dbname=app");
-    let (client, connection) = tokio_postgres::connect(&config, tokio_postgres::NoTls).await.unwrap();
+    let (client, connection) = tokio_postgres::connect(&config, NoTls).await.unwrap();
     tokio::spawn(connection);
     let messages = client.simple_query(sql).await.unwrap();
-    let cell = |message| match message {
-        tokio_postgres::SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or("NULL").to_owned()),
-        _ => None,
+    let cell = |message: &SimpleQueryMessage| match message {
+        SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or("NULL").to_owned()),
+        SimpleQueryMessage::CommandComplete(_) | SimpleQueryMessage::RowDescription(_) | _ => None,
     };
-    messages.into_iter().filter_map(cell).collect()
+    messages.iter().filter_map(cell).collect()
 }

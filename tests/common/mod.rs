@@ -1,6 +1,11 @@
 //! Fixtures on real PostgreSQL, shared by all integration tests.
 //! Must not know what is tested.
-#![allow(dead_code, unused_imports, reason = "each test file uses its own part of the fixtures")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "each test file uses its own part of the fixtures"
+)]
 #![allow(clippy::unwrap_used, reason = "a fixture that fails fails its test")]
 
 mod herd;

@@ -10,7 +10,7 @@ use pgherd::local::{
 };
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use super::{Port, eventually};
 
@@ -139,18 +139,14 @@ impl Pg {
         client
     }
 
-    /// Runs statements as the superuser in database `app`; their last result's first column of each row.
+    /// Runs statements as the superuser in database `app`; the first column of all rows.
     pub async fn sql(&self, sql: &str) -> Vec<String> {
         let client = self.connect().await;
         let messages = client.simple_query(sql).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
         let mut rows = Vec::new();
         for message in messages {
-            match message {
-                tokio_postgres::SimpleQueryMessage::RowDescription(_) => rows.clear(),
-                tokio_postgres::SimpleQueryMessage::Row(row) => {
-                    rows.push(row.get(0).unwrap_or("NULL").to_owned())
-                }
-                _ => {}
+            if let SimpleQueryMessage::Row(row) = message {
+                rows.push(row.get(0).unwrap_or("NULL").to_owned());
             }
         }
         rows
