@@ -164,7 +164,7 @@ impl Cluster {
         }
         let typed = self.config.map.with_key_types(&types).map_err(|e| ClusterError::NoCatalog {
             database: self.server_database.clone(),
-            detail: Some(e.to_string()),
+            detail: Some(e.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
         })?;
         Ok(Arc::new(typed))
     }

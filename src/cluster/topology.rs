@@ -18,7 +18,7 @@ use super::server::ServerState;
 use super::status::{DatabaseStatus, Drift, Health, ServerStatus};
 use crate::catalog::Catalog;
 use crate::config::{self, Database, ReadConsistency, Role};
-use crate::pool::{ControlPool, Endpoint, Lease, Pool, ServerTlsSettings};
+use crate::pool::{ControlPool, Endpoint, KeyCache, Lease, Pool, ServerTlsSettings};
 use crate::shard::{Map, ShardId};
 use crate::stats::{PoolLabel, ServerLabel, Stats};
 
@@ -31,6 +31,7 @@ pub struct Cluster {
     pub(super) control: Vec<Vec<ControlPool>>,
     pub(super) stats: Arc<Stats>,
     tls: ServerTlsSettings,
+    keys: KeyCache,
     pools: Mutex<HashMap<Account, Arc<UserPools>>>,
     turn: AtomicU64,
     pub(super) schema: ArcSwapOption<Schema>,
@@ -196,6 +197,7 @@ impl Cluster {
             control,
             stats,
             tls,
+            keys: KeyCache::default(),
             pools: Mutex::default(),
             turn: AtomicU64::new(0),
             schema: ArcSwapOption::empty(),
@@ -251,6 +253,7 @@ impl Cluster {
                 tls: self.tls.clone(),
                 connect_timeout: self.config.pool.connect_timeout,
                 parameters: Vec::new(),
+                keys: self.keys.clone(),
             });
             let stats = self.stats.pool(PoolLabel {
                 database: self.server_database.clone(),

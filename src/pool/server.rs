@@ -33,7 +33,7 @@ pub struct ServerConn {
     /// The socket.
     pub stream: Stream,
     /// The server's process id.
-    pub pid: i32,
+    pub pid: u32,
     /// What a CancelRequest must show.
     pub secret: Bytes,
     /// Whether all is known to be as a new client expects it: set before the first byte goes out, cleared after
@@ -106,7 +106,9 @@ impl ServerConn {
 
     /// Whether an idle connection still stands, with nothing unread. Costs no system call.
     pub(super) fn is_quiet(&mut self) -> bool {
-        matches!(self.stream.poll_idle(), Idle::Quiet)
+        let mut unasked = BytesMut::new();
+        // Something unasked (a farewell, a notice) makes it unfit to lend: opening another is cheap and rare.
+        matches!(self.stream.poll_idle(&mut unasked), Idle::Quiet)
     }
 
     /// Runs simple queries of the proxy's own and waits for their end; rows are dropped. Not cancel safe: the

@@ -87,6 +87,12 @@ impl ServerTlsSettings {
         self.mode
     }
 
+    /// The settings of rustls, for control connections, which make their own TLS.
+    #[must_use]
+    pub fn client_config(&self) -> ClientConfig {
+        (*self.config).clone()
+    }
+
     /// The client's half of the handshake. Not cancel safe: the socket is gone.
     pub(super) async fn handshake(&self, tcp: TcpStream, host: &str) -> io::Result<TlsStream<TcpStream>> {
         let name = match ServerName::try_from(host.to_owned()) {
