@@ -55,7 +55,7 @@ pub fn put_rows(table: &Table, formats: &[i16], out: &mut BytesMut) -> Result<()
             } else {
                 bytes.extend_from_slice(value.to_text().as_bytes());
             }
-            ends.push((!value.is_null()).then(|| start..bytes.len()));
+            ends.push((!value.is_null()).then_some(start..bytes.len()));
         }
         out.put_data_row(ends.iter().map(|range| range.clone().and_then(|r| bytes.get(r))));
     }

@@ -316,6 +316,13 @@ impl Converter {
             }
             Ast::UnaryOp { op, expr } => self.unary(*op, expr)?,
             Ast::BinaryOp { left, op, right } => {
+                if is_comparison(op) && is_compared(left) {
+                    // In PostgreSQL comparisons do not associate; sqlparser reads them from the left.
+                    return Err(sql_error(
+                        SqlState::SYNTAX_ERROR,
+                        format!("syntax error at or near \"{op}\""),
+                    ));
+                }
                 Expr::Binary(operator(op)?, self.boxed(left)?, self.boxed(right)?)
             }
             Ast::Like { negated, any: false, expr, pattern, escape_char: None } => {
@@ -472,10 +479,10 @@ fn constant(value: &AstValue) -> Result<Expr, RouteError> {
 /// An integer if it is written as one and a bigint can hold it, else a numeric.
 fn number(text: &str) -> Result<Value, RouteError> {
     let digits = text.strip_prefix('-').unwrap_or(text);
-    if digits.bytes().all(|b| b.is_ascii_digit()) {
-        if let Ok(n) = text.parse::<i64>() {
-            return Ok(Value::Int(n));
-        }
+    if digits.bytes().all(|b| b.is_ascii_digit())
+        && let Ok(n) = text.parse::<i64>()
+    {
+        return Ok(Value::Int(n));
     }
     text.parse::<Numeric>().map(Value::Numeric).map_err(|_| refused(&format!("the number {text}")))
 }
@@ -521,6 +528,23 @@ fn operator(op: &BinaryOperator) -> Result<BinaryOp, RouteError> {
     })
 }
 
+fn is_comparison(op: &BinaryOperator) -> bool {
+    matches!(
+        op,
+        BinaryOperator::Eq
+            | BinaryOperator::NotEq
+            | BinaryOperator::Lt
+            | BinaryOperator::LtEq
+            | BinaryOperator::Gt
+            | BinaryOperator::GtEq
+    )
+}
+
+/// Whether it is a comparison without parentheses round it.
+fn is_compared(ast: &Ast) -> bool {
+    matches!(ast, Ast::BinaryOp { op, .. } if is_comparison(op))
+}
+
 /// What an expression is called when it is refused.
 fn construct(ast: &Ast) -> &'static str {
     match ast {
@@ -559,7 +583,6 @@ fn name_of(ast: &Ast) -> Option<(String, bool)> {
         Ast::Function(f) => parts(&f.name).and_then(|p| p.last().map(|name| (name.clone(), true))),
         Ast::Ceil { .. } => Some(("ceil".to_owned(), true)),
         Ast::Floor { .. } => Some(("floor".to_owned(), true)),
-        Ast::Value(value) if matches!(value.value, AstValue::Boolean(_)) => weak("bool"),
         Ast::TypedString(typed) => weak(internal_name(&typed.data_type)),
         Ast::Cast { expr, data_type, .. } => {
             name_of(expr).filter(|(_, strong)| *strong).or_else(|| weak(internal_name(data_type)))
@@ -691,7 +714,7 @@ mod tests {
             ("l.SHARD", "shard"),
             ("\"Shard\"", "Shard"),
             ("1", "?column?"),
-            ("true", "bool"),
+            ("true", "?column?"),
             ("shard || 'x'", "?column?"),
             ("count(*)", "count"),
             ("COALESCE(shard, 'x')", "coalesce"),
