@@ -246,6 +246,8 @@ pub struct Env {
     pub nonstandard_strings: bool,
     /// `client_encoding` is not UTF8 (or the server's not): then only ASCII keys can be routed.
     pub foreign_encoding: bool,
+    /// The session is on the `pgherd` database: bare names are virtual tables.
+    pub admin_database: bool,
 }
 
 /// Why a statement cannot be routed, or is refused.
