@@ -795,3 +795,21 @@ fn a_database_that_no_user_may_use_needs_a_control_account() {
     let control = &config(&with).databases[0].control;
     assert_eq!((control.user.as_str(), control.password.is_none()), ("c", true));
 }
+
+#[test]
+fn the_containers_have_the_demos_map_and_a_service_for_every_server() {
+    let shipped_config = Config::load(shipped("proxy.toml")).unwrap().config;
+    let docker = Config::load(shipped("docker/proxy.toml")).unwrap().config;
+    let differences = changes(&shipped_config, &docker).unwrap();
+    assert_eq!(differences.applied, ["database \"app\": servers"], "all else is the same");
+    let compose = fs::read_to_string(shipped("docker-compose.yml")).unwrap();
+    let here = shipped_config.databases[0].shards.iter().flat_map(|s| &s.servers);
+    let there = docker.databases[0].shards.iter().flat_map(|s| &s.servers);
+    for (here, there) in here.zip(there) {
+        assert_eq!((here.role, there.port), (there.role, 5432));
+        let service = compose.split(&format!("\n  {}:\n", there.host)).nth(1).unwrap();
+        let service = service.split("\n\n").next().unwrap();
+        assert!(service.contains(&format!("ports: [\"127.0.0.1:{}:5432\"]", here.port)), "{service}");
+        assert!(service.contains(&format!("<<: *{}", there.role.as_str())), "{service}");
+    }
+}
