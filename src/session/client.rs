@@ -106,6 +106,8 @@ pub(super) struct Turn {
     pub(super) copy_rest: usize,
     /// Flush was sent for a wait on what is owed.
     pub(super) flushed: bool,
+    /// COMMIT is under way: if the server is lost now, nobody knows.
+    pub(super) committing: bool,
 }
 
 /// What was found out about a message that has to wait.

@@ -1,15 +1,11 @@
 //! A turn of work: from the first message after idle until everything is answered and the server is given back.
 //! Must not know how messages are understood; it does what `feed` asks for.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use bytes::BytesMut;
 use tokio::time::Instant;
 
 use super::client::{Client, Flow, Kept, Place, Turn};
 use super::feed::Step;
-use super::prepared::Portal;
 use super::txn::{Open, Txn};
 use crate::cluster::{ClusterError, Leased, Need};
 use crate::config::{PoolMode, ReadConsistency};
@@ -50,13 +46,13 @@ impl Client {
                             return Flow::Continue;
                         }
                         self.read_more().await
-                    } else if self.x.is_drained() && !self.turn.skip {
+                    } else if self.x.is_drained() {
                         self.after_drain().await;
                         if self.inbuf.is_empty() {
                             self.end_turn();
                             return Flow::Continue;
                         }
-                        if self.server.is_some() { self.pump(Until::Client).await } else { self.read_more().await }
+                        self.read_more().await
                     } else {
                         self.pump(Until::Client).await
                     }
@@ -241,10 +237,10 @@ impl Client {
         self.turn.replay = None;
         self.turn.fresh.clear();
         self.turn.retries = 0;
-        let Some(status) = self.x.status() else { return };
-        match status {
+        // No status: nothing was sent, the statement was refused before.
+        match self.x.status().unwrap_or(TransactionStatus::Idle) {
             TransactionStatus::Idle => self.transaction_over().await,
-            TransactionStatus::InTransaction | TransactionStatus::Failed => self.still_in_transaction(status),
+            status @ (TransactionStatus::InTransaction | TransactionStatus::Failed) => self.still_in_transaction(status),
         }
     }
 
@@ -394,7 +390,9 @@ impl Client {
             return Flow::Continue;
         }
         let Some(ready_owed) = owed else { return Flow::Continue };
-        let report = lost_report(&lost, why, &address, &state.shard_name, wrote, was_open);
+        let committing = std::mem::take(&mut self.turn.committing);
+        let unknown = if was_open { committing } else { wrote };
+        let report = lost_report(&lost, why, &address, &state.shard_name, unknown, was_open);
         self.proxy.stats().error(ErrorEvent {
             sqlstate: report.code.as_str().to_owned(),
             message: report.message.clone(),
@@ -553,7 +551,7 @@ impl Client {
         });
     }
 
-    /// RESET, and DISCARD ALL as `Some(None)` of name: back to what the client logged in with.
+    /// RESET and DISCARD ALL: back to what the client logged in with.
     async fn reset(&mut self, what: ResetWhat) -> Flow {
         let default = match &self.place {
             Place::Database { served, .. } => served.cluster.config().map.default_shard,
@@ -643,11 +641,11 @@ fn lost_report(
     why: String,
     address: &str,
     shard: &str,
-    wrote: bool,
+    unknown: bool,
     in_transaction: bool,
 ) -> ErrorReport {
     let detail = format!("Server {address} of shard \"{shard}\": {why}.");
-    if wrote && !in_transaction {
+    if unknown {
         return ErrorReport::error(
             SqlState::TRANSACTION_RESOLUTION_UNKNOWN,
             "the server was lost while a write was under way: it is not known whether it took effect",
@@ -676,13 +674,3 @@ fn class(verb: crate::route::Verb) -> Class {
         Verb::Other => Class::Other,
     }
 }
-
-/// How long a command of an operator may take.
-pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Portals of a client that a server holds: gone with its transaction.
-pub(super) fn is_on_server(portal: &Portal) -> bool {
-    matches!(portal, Portal::Server { .. })
-}
-
-pub(super) type SharedVars = Arc<super::vars::Vars>;
