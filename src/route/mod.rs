@@ -1,6 +1,9 @@
 //! SQL text, parameter values and the map to a [`Route`]. Alone in naming `sqlparser`.
 //! Must not do I/O, await, or know servers, roles in force, or sessions.
 
+mod lex;
+mod lex_quoted;
+mod literal;
 mod types;
 
 pub use self::types::{
