@@ -1,10 +1,17 @@
 //! SQL text, parameter values and the map to a [`Route`]. Alone in naming `sqlparser`.
 //! Must not do I/O, await, or know servers, roles in force, or sessions.
 
+mod copy;
+mod ddl;
+mod fingerprint;
 mod lex;
 mod lex_quoted;
 mod literal;
+mod set;
+mod transaction;
 mod types;
+mod utility;
+mod words;
 
 pub use self::types::{
     Access, Env, Kind, Param, Pin, Route, RouteError, SetParameter, Target, TransactionModes, Verb,
