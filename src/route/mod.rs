@@ -3,10 +3,14 @@
 
 mod copy;
 mod ddl;
+mod fallback;
 mod fingerprint;
+mod hint;
 mod lex;
 mod lex_quoted;
 mod literal;
+mod names;
+mod parse;
 mod set;
 mod transaction;
 mod types;
