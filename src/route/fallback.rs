@@ -35,11 +35,11 @@ impl Ground<'_> {
         match rule {
             Rule::Anywhere | Rule::Default => Ok(default),
             Rule::Tables { construct, reason, in_strings, hint } => {
-                let named = self.lexicon.named(statement, env.nonstandard_strings, *in_strings);
+                let named = self.lexicon.named(statement, env, *in_strings);
                 self.shard_of(&named, construct, reason.as_deref(), hint).map(Target::Shard)
             }
             Rule::DefaultTables { construct } => {
-                let named = self.lexicon.named(statement, env.nonstandard_strings, false);
+                let named = self.lexicon.named(statement, env, false);
                 let hint =
                     "Name only tables of the default shard, or the shard itself: /* pgherd: shard=NAME */.";
                 let shard = self.shard_of(&named, construct, None, hint)?;

@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use crate::catalog::{Catalog, RelationKind};
 use crate::shard::{Map, Placement, ShardId, ShardSet, TableName};
 
+use super::Env;
 use super::lex::{Lexer, LiteralKind, TokenKind, is_word_byte};
 use super::words::identifier;
 
@@ -74,11 +75,14 @@ impl Lexicon {
     }
 
     /// What a statement names. `in_strings`: its strings may be code too (dollar-quoted ones always may).
-    pub(super) fn named(&self, statement: &[u8], nonstandard: bool, in_strings: bool) -> Named {
+    pub(super) fn named(&self, statement: &[u8], env: &Env, in_strings: bool) -> Named {
         let mut search =
             Search { lexicon: self, found: Named::default(), code: Vec::new(), seen: HashSet::new() };
+        if env.foreign_encoding && !statement.is_ascii() && !self.places.keys().all(|name| name.is_ascii()) {
+            search.found.unclear = Some("names in an encoding other than UTF-8");
+        }
         let mut after_unicode = false;
-        for token in Lexer::new(statement, nonstandard) {
+        for token in Lexer::new(statement, env.nonstandard_strings) {
             match token.kind {
                 TokenKind::Word | TokenKind::Quoted | TokenKind::UnicodeQuoted => {
                     if after_unicode && token.is_word(statement, "uescape") {

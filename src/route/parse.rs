@@ -9,6 +9,7 @@ use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Token as Theirs, TokenWithSpan, Tokenizer};
 
+use super::Env;
 use super::fingerprint::PARSE_LIMIT;
 use super::lex::{Lexer, LiteralKind, Token, TokenKind};
 use super::literal::Lines;
@@ -29,7 +30,8 @@ pub(super) struct Parsed {
 ///
 /// # Errors
 /// The parser's message, or ours for what it would misread: such a statement is not understood.
-pub(super) fn parse(statement: &[u8], query: &Range<usize>, nonstandard: bool) -> Result<Parsed, String> {
+pub(super) fn parse(statement: &[u8], query: &Range<usize>, env: &Env) -> Result<Parsed, String> {
+    let nonstandard = env.nonstandard_strings;
     if statement.len() > PARSE_LIMIT {
         return Err(format!("it is longer than {PARSE_LIMIT} bytes"));
     }
@@ -40,7 +42,8 @@ pub(super) fn parse(statement: &[u8], query: &Range<usize>, nonstandard: bool) -
         return Err("it has backslashes in strings while standard_conforming_strings is off".to_owned());
     }
     leave_out(&mut tokens, statement);
-    let text = blanked(&tokens, statement).ok_or("it has names that are not UTF-8")?;
+    let ascii_names = env.foreign_encoding || std::str::from_utf8(statement).is_err();
+    let text = blanked(&tokens, statement, ascii_names).ok_or("it has names that are not UTF-8")?;
     let run = || {
         let theirs = tokenized(&text)?;
         agree(&tokens, &theirs, &text)?;
@@ -93,16 +96,15 @@ fn leave_out(tokens: &mut Vec<Token>, text: &[u8]) {
     tokens.retain(|_| !gone.next().unwrap_or(false));
 }
 
-/// The tokens where they stand, blanks elsewhere. In a text that is not UTF-8, `?` stands for the bytes of literals
-/// that are not ASCII; `None` if a name has such bytes.
-fn blanked(tokens: &[Token], statement: &[u8]) -> Option<String> {
-    let is_utf8 = std::str::from_utf8(statement).is_ok();
+/// The tokens where they stand, blanks elsewhere. In a text that is not UTF-8 (`ascii_names`), `?` stands for the
+/// bytes of literals that are not ASCII; `None` if a name has such bytes.
+fn blanked(tokens: &[Token], statement: &[u8], ascii_names: bool) -> Option<String> {
     let mut text = vec![b' '; statement.len()];
     for token in tokens {
         let bytes = token.bytes(statement);
         let place = text.get_mut(token.start..token.end)?;
         place.copy_from_slice(bytes);
-        if !is_utf8 {
+        if ascii_names {
             if matches!(token.kind, TokenKind::Literal(_)) {
                 place.iter_mut().filter(|b| !b.is_ascii()).for_each(|b| *b = b'?');
             } else if !bytes.is_ascii() {
@@ -179,7 +181,7 @@ mod tests {
     use super::*;
 
     fn tree(sql: &str) -> Result<String, String> {
-        parse(sql.as_bytes(), &(0..sql.len()), false).map(|p| p.tree.to_string())
+        parse(sql.as_bytes(), &(0..sql.len()), &Env::default()).map(|p| p.tree.to_string())
     }
 
     #[test]
@@ -212,23 +214,28 @@ mod tests {
     #[test]
     fn a_query_within_a_statement_keeps_its_places() {
         let sql = b"explain select a from t";
-        let parsed = parse(sql, &(8..sql.len()), false).unwrap();
+        let parsed = parse(sql, &(8..sql.len()), &Env::default()).unwrap();
         assert_eq!(parsed.text, "        select a from t");
         assert_eq!(parsed.tree.to_string(), "SELECT a FROM t");
     }
 
     #[test]
     fn literals_need_not_be_utf8_but_names_must() {
-        let all = |sql: &[u8]| parse(sql, &(0..sql.len()), false).map(|p| p.text);
-        assert_eq!(all(b"select 'Jos\xe9'").unwrap(), "select 'Jos?'");
-        assert!(all(b"select Jos\xe9").is_err());
+        let all = |sql: &[u8], env| parse(sql, &(0..sql.len()), env).map(|p| p.text);
+        let (same, foreign) = (&Env::default(), &Env { foreign_encoding: true, ..Env::default() });
+        assert_eq!(all(b"select 'Jos\xe9'", same).unwrap(), "select 'Jos?'");
+        assert_eq!(all("select 'é'".as_bytes(), foreign).unwrap(), "select '??'");
+        assert!(all("select é".as_bytes(), foreign).is_err());
+        assert!(all("select é".as_bytes(), same).is_ok());
+        assert!(all(b"select Jos\xe9", same).is_err());
     }
 
     #[test]
     fn backslashes_are_not_understood_while_strings_are_nonstandard() {
         let sql = br"select 'a\\b'";
-        assert!(parse(sql, &(0..sql.len()), true).is_err());
-        assert!(parse(b"select 'a'", &(0..10), true).is_ok());
+        let env = Env { nonstandard_strings: true, ..Env::default() };
+        assert!(parse(sql, &(0..sql.len()), &env).is_err());
+        assert!(parse(b"select 'a'", &(0..10), &env).is_ok());
     }
 
     /// The overflow would end the process, so this fails by killing the test run.
@@ -247,7 +254,10 @@ mod tests {
             format!("select {}1{}", "case when true then ".repeat(10_000), " end".repeat(10_000)),
         ];
         let parsed = std::thread::Builder::new().stack_size(64 << 20).spawn(move || {
-            texts.iter().map(|sql| parse(sql.as_bytes(), &(0..sql.len()), false).is_ok()).collect::<Vec<_>>()
+            texts
+                .iter()
+                .map(|sql| parse(sql.as_bytes(), &(0..sql.len()), &Env::default()).is_ok())
+                .collect::<Vec<_>>()
         });
         let parsed = parsed.unwrap().join().unwrap();
         assert!(parsed[0] && parsed[1] && parsed[2], "chains are long, not deep: {parsed:?}");

@@ -367,3 +367,25 @@ fn command(statement: &[u8], env: &Env) -> Result<Kind, RouteError> {
     }
     Ok(Kind::Command(parts))
 }
+
+/// Whether a query makes a table that outlives the session: `SELECT … INTO [TABLE] name …` at its top level.
+pub(super) fn selects_into(statement: &[u8], nonstandard: bool) -> bool {
+    let mut words = Words::new(statement, nonstandard);
+    if !words.sees("select") && !words.sees("with") && !opens(&words) {
+        return false;
+    }
+    let mut depth = 0usize;
+    while let Some(token) = words.bump() {
+        if token.is_symbol(b'(') {
+            depth += 1;
+        } else if token.is_symbol(b')') {
+            depth = depth.saturating_sub(1);
+        } else if depth == 0 && (token.is_word(statement, "insert") || token.is_word(statement, "merge")) {
+            return false;
+        } else if depth == 0 && token.is_word(statement, "into") {
+            words.eat_any(&["local", "global"]);
+            return !words.sees("temp") && !words.sees("temporary");
+        }
+    }
+    false
+}
