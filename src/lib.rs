@@ -21,9 +21,14 @@
 //! | [`cli`] | the command line: builds the rooms from the config, accepts, drains |
 
 pub mod catalog;
+pub mod cluster;
 pub mod config;
+pub mod exec;
+pub mod local;
+pub mod pool;
 pub mod route;
 pub mod rows;
+pub mod session;
 pub mod shard;
 pub mod stats;
 pub mod wire;

@@ -1,6 +1,8 @@
 //! One statement worked out, without its literals: its kind, and how its route is found once values are known.
 //! Must not know the text it came from, nor the caches that hold it.
 
+use std::sync::Arc;
+
 use crate::catalog::Catalog;
 use crate::shard::Map;
 
@@ -10,6 +12,7 @@ use super::lex::LiteralAt;
 use super::parse::{Parsed, parse};
 use super::plan::{Context, Plan};
 use super::utility::{Class, Lexical, RUN_ON_EACH, Rule, Wrap, classify, selects_into};
+use super::virtual_select::virtual_select;
 use super::{Access, Env, Kind, Param, Pin, Route, RouteError, Target, Verb};
 
 /// A statement worked out.
@@ -61,11 +64,18 @@ impl Work {
             let plan = Box::new(Plan::analyze(&parsed.tree, &parsed.text, literals, &context));
             Self { kind, course: Course::Planned { plan, wrap } }
         };
-        match classify(text, env)? {
+        let class = classify(text, env)?;
+        if env.admin_database {
+            return Self::admin(text, class, env);
+        }
+        match class {
             Class::Local(kind) => Ok(Self { kind, course: Course::Local }),
             Class::Lexical(lexical) => Ok(Self::decided(text, lexical, ground, env)),
             Class::Parse => match parse(text, &(0..text.len()), env) {
                 Ok(parsed) => {
+                    if let Some(select) = virtual_select(&parsed.tree, false)? {
+                        return Ok(Self { kind: Kind::Virtual(Arc::new(select)), course: Course::Local });
+                    }
                     let creates = selects_into(text, env.nonstandard_strings);
                     Ok(planned(&parsed, if creates { Kind::Ddl } else { Kind::Query }, None))
                 }
@@ -76,6 +86,22 @@ impl Work {
                 Err(_) => Ok(Self::decided(text, otherwise, ground, env)),
             },
         }
+    }
+
+    /// On the `pgherd` database there are virtual tables, settings and commands, and no server behind it.
+    fn admin(text: &[u8], class: Class, env: &Env) -> Result<Self, RouteError> {
+        let kind = match class {
+            Class::Local(kind) => kind,
+            Class::Lexical(Lexical { kind: kind @ Kind::Show(_), .. }) => kind,
+            Class::Parse => {
+                let parsed = parse(text, &(0..text.len()), env).map_err(only_virtual)?;
+                let select =
+                    virtual_select(&parsed.tree, true)?.ok_or_else(|| only_virtual(String::new()))?;
+                Kind::Virtual(Arc::new(select))
+            }
+            Class::Around { .. } | Class::Lexical(_) => return Err(only_virtual(String::new())),
+        };
+        Ok(Self { kind, course: Course::Local })
     }
 
     /// A text that is passed on whole, or not at all, because it cannot even be split into statements.
@@ -141,6 +167,16 @@ impl Work {
             }
         };
         if forced.is_nothing() { Ok(route) } else { forced.apply(route) }
+    }
+}
+
+fn only_virtual(reason: String) -> RouteError {
+    let because = if reason.is_empty() { reason } else { format!(": {reason}") };
+    RouteError::Refused {
+        what: format!(
+            "the \"pgherd\" database answers SHOW, commands and SELECT of one virtual table only{because}"
+        ),
+        hint: "SHOW HELP lists the tables and commands; connect to another database for its data.".to_owned(),
     }
 }
 

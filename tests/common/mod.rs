@@ -1,0 +1,21 @@
+//! Fixtures on real PostgreSQL, shared by all integration tests.
+//! Must not know what is tested.
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "each test file uses its own part of the fixtures"
+)]
+#![allow(clippy::unwrap_used, reason = "a fixture that fails fails its test")]
+
+mod herd;
+mod pg;
+mod port;
+mod sql;
+mod wait;
+
+pub use self::herd::{Herd, Shard};
+pub use self::pg::Pg;
+pub use self::port::Port;
+pub use self::sql::create_demo_tables;
+pub use self::wait::eventually;
