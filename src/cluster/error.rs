@@ -66,9 +66,10 @@ pub enum ClusterError {
 impl ClientFacing for ClusterError {
     fn sqlstate(&self) -> SqlState {
         match self {
-            Self::NoPrimary { .. } | Self::NotPrimary { .. } | Self::NoReplica { .. } | Self::NoCatalog { .. } => {
-                SqlState::CANNOT_CONNECT_NOW
-            }
+            Self::NoPrimary { .. }
+            | Self::NotPrimary { .. }
+            | Self::NoReplica { .. }
+            | Self::NoCatalog { .. } => SqlState::CANNOT_CONNECT_NOW,
             Self::TwoPrimaries { .. } => SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::NoSuchShard { .. } => SqlState::INTERNAL_ERROR,
             Self::Lease { error, .. } => error.sqlstate(),
@@ -79,19 +80,26 @@ impl ClientFacing for ClusterError {
         match self {
             Self::NoPrimary { detail, .. } | Self::NoCatalog { detail, .. } => detail.clone(),
             Self::Lease { error, .. } => error.detail(),
-            Self::TwoPrimaries { .. } | Self::NotPrimary { .. } | Self::NoReplica { .. } | Self::NoSuchShard { .. } => {
-                None
-            }
+            Self::TwoPrimaries { .. }
+            | Self::NotPrimary { .. }
+            | Self::NoReplica { .. }
+            | Self::NoSuchShard { .. } => None,
         }
     }
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::NoPrimary { .. } => Some("Nothing was sent; try again when SHOW SERVERS lists a primary.".into()),
-            Self::TwoPrimaries { .. } => Some("Shut down the one that was left behind by the failover.".into()),
+            Self::NoPrimary { .. } => {
+                Some("Nothing was sent; try again when SHOW SERVERS lists a primary.".into())
+            }
+            Self::TwoPrimaries { .. } => {
+                Some("Shut down the one that was left behind by the failover.".into())
+            }
             Self::NotPrimary { .. } => Some("Nothing was sent; try again.".into()),
             Self::NoReplica { .. } => Some("Set replica_fallback = true to let the primary answer.".into()),
-            Self::NoCatalog { .. } => Some("See SHOW SERVERS on database pgherd, or run pgherd check.".into()),
+            Self::NoCatalog { .. } => {
+                Some("See SHOW SERVERS on database pgherd, or run pgherd check.".into())
+            }
             Self::Lease { error, .. } => error.hint(),
             Self::NoSuchShard { .. } => None,
         }

@@ -126,9 +126,10 @@ impl Cluster {
         let answer = match answer {
             Ok(Ok(row)) => Answer::of(&row).map_err(|e| ControlError::from(e).to_string()),
             Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => {
-                Err(format!("no answer to a probe within {} ms", self.config.control.probe_timeout.as_millis()))
-            }
+            Err(_) => Err(format!(
+                "no answer to a probe within {} ms",
+                self.config.control.probe_timeout.as_millis()
+            )),
         };
         match answer {
             Ok(answer) => self.note_answer(server, shard, asked_at, &answer),
@@ -226,7 +227,9 @@ mod tests {
             let head = [digits.len() as i16, weight, 0, 0];
             head.iter().chain(digits).flat_map(|w| w.to_be_bytes()).collect::<Vec<u8>>()
         };
-        for (raw, want) in [(make(0, &[]), 0), (make(0, &[7]), 7), (make(1, &[1]), 10_000), (make(1, &[12, 34]), 120_034)] {
+        for (raw, want) in
+            [(make(0, &[]), 0), (make(0, &[7]), 7), (make(1, &[1]), 10_000), (make(1, &[12, 34]), 120_034)]
+        {
             assert_eq!(Numeric::from_sql(&Type::NUMERIC, &raw).unwrap().0, want);
         }
     }

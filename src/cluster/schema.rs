@@ -9,7 +9,9 @@ use tokio_postgres::Row;
 use super::error::ClusterError;
 use super::status::Drift;
 use super::topology::{Cluster, Schema};
-use crate::catalog::{Catalog, Collation, Column, Function, FunctionKind, Relation, RelationKind, Volatility};
+use crate::catalog::{
+    Catalog, Collation, Column, Function, FunctionKind, Relation, RelationKind, Volatility,
+};
 use crate::config::Role;
 use crate::pool::{ControlError, ControlPool};
 use crate::shard::{KeyType, Placement, ShardId, TableName};
@@ -154,7 +156,9 @@ impl Cluster {
         let mut types = HashMap::new();
         for (table, placement) in &self.config.map.tables {
             let Placement::Sharded(keys) = placement else { continue };
-            let Some(relation) = catalog.relations.get(&(table.schema.clone(), table.name.clone())) else { continue };
+            let Some(relation) = catalog.relations.get(&(table.schema.clone(), table.name.clone())) else {
+                continue;
+            };
             for key in keys {
                 let kind = relation.column(&key.column).and_then(|c| KeyType::of_oid(c.type_oid));
                 if let Some(kind) = kind {
@@ -184,7 +188,9 @@ impl Cluster {
                     let mut known = server.known.lock();
                     known.last_error.get_or_insert_with(|| error.to_string());
                 }
-                Err(_) => tracing::debug!(server = %server.config.address(), "reading catalogs took too long"),
+                Err(_) => {
+                    tracing::debug!(server = %server.config.address(), "reading catalogs took too long")
+                }
             }
         }
         Err(self.no_catalog())
@@ -236,12 +242,19 @@ fn differences(base: &Relation, other: &Relation) -> Vec<String> {
     let mut found = Vec::new();
     let names = |r: &Relation| r.columns.iter().map(|c| c.name.clone()).collect::<Vec<_>>();
     if names(base) != names(other) {
-        found.push(format!("columns are ({}) instead of ({})", names(other).join(", "), names(base).join(", ")));
+        found.push(format!(
+            "columns are ({}) instead of ({})",
+            names(other).join(", "),
+            names(base).join(", ")
+        ));
     }
     for column in &base.columns {
         let Some(twin) = other.column(&column.name) else { continue };
         if twin.type_name != column.type_name {
-            found.push(format!("column {} is {} instead of {}", column.name, twin.type_name, column.type_name));
+            found.push(format!(
+                "column {} is {} instead of {}",
+                column.name, twin.type_name, column.type_name
+            ));
         }
         if twin.not_null != column.not_null {
             found.push(format!("column {} differs in NOT NULL", column.name));
@@ -269,8 +282,12 @@ fn key_problems(table: &TableName, placement: &Placement, relation: &Relation) -
                 column.type_name,
                 KeyType::SUPPORTED
             )),
-            Some(column) if column.collation.as_ref().is_some_and(|c| !c.deterministic) => found
-                .push(format!("sharding key {} has a nondeterministic collation, which cannot be hashed", key.column)),
+            Some(column) if column.collation.as_ref().is_some_and(|c| !c.deterministic) => {
+                found.push(format!(
+                    "sharding key {} has a nondeterministic collation, which cannot be hashed",
+                    key.column
+                ))
+            }
             Some(_) => {}
         }
     }

@@ -238,7 +238,8 @@ impl Cluster {
             size: user.pool_size.unwrap_or(self.config.pool.size).get(),
         };
         let mut pools = self.pools.lock();
-        let found = pools.entry(account).or_insert_with_key(|account| Arc::new(self.build_pools(user, account.size)));
+        let found =
+            pools.entry(account).or_insert_with_key(|account| Arc::new(self.build_pools(user, account.size)));
         found.clone()
     }
 
@@ -317,12 +318,14 @@ impl Cluster {
         need: Need,
         tried: u128,
     ) -> Result<(usize, Arc<ServerState>, bool), ClusterError> {
-        let servers = self.shards.get(shard.index()).ok_or(ClusterError::NoSuchShard { shard: shard.index() })?;
+        let servers =
+            self.shards.get(shard.index()).ok_or(ClusterError::NoSuchShard { shard: shard.index() })?;
         let untried = |i: usize| tried & (1 << i.min(127)) == 0;
         let want_replica =
             need.only_replica || (need.replica && self.config.read_consistency != ReadConsistency::Primary);
         if want_replica {
-            let candidates = servers.iter().enumerate().filter(|(i, s)| untried(*i) && self.may_read(s, need.after));
+            let candidates =
+                servers.iter().enumerate().filter(|(i, s)| untried(*i) && self.may_read(s, need.after));
             // Ties are dealt in turn, so that idle replicas share the load.
             let start = self.turn.fetch_add(1, Relaxed) as usize;
             let count = servers.len().max(1);
@@ -389,7 +392,11 @@ impl Cluster {
         let schema = self.schema();
         let servers = self.shards.iter().flatten().map(|s| self.server_status(s)).collect();
         DatabaseStatus {
-            name: if self.config.is_wildcard() { self.server_database.clone() } else { self.config.name.clone() },
+            name: if self.config.is_wildcard() {
+                self.server_database.clone()
+            } else {
+                self.config.name.clone()
+            },
             servers,
             map: schema.as_ref().map_or_else(|| self.config.map.clone(), |s| s.map.clone()),
             catalog_generation: schema.as_ref().map_or(0, |s| s.catalog.generation),
@@ -423,4 +430,3 @@ impl Drop for Cluster {
         self.stop();
     }
 }
-

@@ -198,7 +198,8 @@ impl Exchange {
     /// by an error: `None` if nothing was owed, else whether a ReadyForQuery was owed to it.
     pub fn abandon(&mut self) -> Option<bool> {
         let owed = !self.expect.is_empty() || self.open_batch || self.copy_in;
-        let ready = self.expect.iter().any(|e| matches!(e, Expect::Query { .. } | Expect::Sync { forward: true }));
+        let ready =
+            self.expect.iter().any(|e| matches!(e, Expect::Query { .. } | Expect::Sync { forward: true }));
         for skipped in self.expect.drain(..) {
             if let Expect::Parse { key: Some(key), .. } = skipped {
                 self.done.push(Done::NotPrepared(key));
@@ -222,7 +223,11 @@ impl Exchange {
     /// Whether all is written and nothing owed.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        self.expect.is_empty() && self.up.is_empty() && self.down.is_empty() && !self.copy_in && !self.open_batch
+        self.expect.is_empty()
+            && self.up.is_empty()
+            && self.down.is_empty()
+            && !self.copy_in
+            && !self.open_batch
     }
 
     /// Drives both directions until something happened. `want_client`: whether the client may be read now.
@@ -287,7 +292,12 @@ impl Exchange {
         if self.ready == 0 { Pin::new(client).poll_flush(cx) } else { Poll::Pending }
     }
 
-    fn read_client(&mut self, cx: &mut Context<'_>, client: &mut Stream, inbuf: &mut BytesMut) -> Poll<Event> {
+    fn read_client(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Stream,
+        inbuf: &mut BytesMut,
+    ) -> Poll<Event> {
         inbuf.reserve(READ_MIN);
         match poll_read(cx, client, inbuf) {
             Poll::Ready(Ok(0)) => Poll::Ready(Event::ClientGone),

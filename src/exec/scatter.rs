@@ -306,7 +306,10 @@ impl Scatter {
             b'Z' => {
                 if let Some(part) = self.parts.get_mut(i) {
                     part.done = true;
-                    if body.first() == Some(&TransactionStatus::Idle.byte()) && part.up.is_empty() && !self.cancelled {
+                    if body.first() == Some(&TransactionStatus::Idle.byte())
+                        && part.up.is_empty()
+                        && !self.cancelled
+                    {
                         // A cancel under way could still hit whoever is lent it next.
                         part.leased.mark_clean();
                     }
@@ -329,7 +332,8 @@ impl Scatter {
             }
             Some(first) if *first == columns => {}
             Some(_) => {
-                let shard = self.parts.get(i).map(|p| p.leased.server().shard_name.clone()).unwrap_or_default();
+                let shard =
+                    self.parts.get(i).map(|p| p.leased.server().shard_name.clone()).unwrap_or_default();
                 self.fail(ScatterError::Shape { shard });
             }
         }
@@ -341,7 +345,10 @@ impl Scatter {
         let server = part.leased.server().clone();
         server.report_failure("the connection was lost");
         if self.failed.is_none() {
-            self.fail(ScatterError::Lost { shard: server.shard_name.clone(), address: server.config.address() });
+            self.fail(ScatterError::Lost {
+                shard: server.shard_name.clone(),
+                address: server.config.address(),
+            });
         }
     }
 

@@ -258,7 +258,8 @@ impl Pool {
     async fn queue(&self) -> Result<OwnedSemaphorePermit, LeaseError> {
         let inner = &*self.inner;
         let waiting = Waiting::new(&inner.stats);
-        let turn = tokio::time::timeout(inner.settings.queue_timeout, inner.queue.clone().acquire_owned()).await;
+        let turn =
+            tokio::time::timeout(inner.settings.queue_timeout, inner.queue.clone().acquire_owned()).await;
         match turn {
             Ok(Ok(turn)) => Ok(turn),
             Ok(Err(_)) | Err(_) => {

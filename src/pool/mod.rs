@@ -2,8 +2,8 @@
 //! Knows addresses and passwords; must not know shards, SQL text or clients.
 
 mod auth; // the login dialogue with a server
-mod control; // control connections: probes, catalogs
 mod conn; // one connection: dial, TLS, login, cancel
+mod control; // control connections: probes, catalogs
 mod der; // the three fields of a certificate that rustls does not hand out
 mod error; // why a connection could not be opened
 mod lend; // the queue and the pool

@@ -13,7 +13,9 @@ use tokio::time::Instant;
 use super::settings::Settings;
 use super::stream::Stream;
 use super::{Idle, Opened};
-use crate::wire::{ErrorFields, FrontendWriter, TransactionStatus, WireError, next_frame, parse_parameter_status};
+use crate::wire::{
+    ErrorFields, FrontendWriter, TransactionStatus, WireError, next_frame, parse_parameter_status,
+};
 
 /// Names a prepared statement by its text and parameter types, the same in every session: a 128-bit hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -67,7 +69,12 @@ pub enum ServerError {
 }
 
 impl ServerConn {
-    pub(super) fn new(opened: Opened, prepared: NonZeroUsize, expires: Instant, place: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(
+        opened: Opened,
+        prepared: NonZeroUsize,
+        expires: Instant,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
         Self {
             stream: opened.stream,
             pid: opened.pid,
@@ -137,8 +144,10 @@ impl ServerConn {
                     b'S' => self.note_parameter(&frame.body),
                     b'Z' => {
                         let status = frame.body.first().and_then(|b| TransactionStatus::from_byte(*b));
-                        let status = status
-                            .ok_or(WireError::Malformed { message: "ReadyForQuery", what: "unknown status" })?;
+                        let status = status.ok_or(WireError::Malformed {
+                            message: "ReadyForQuery",
+                            what: "unknown status",
+                        })?;
                         self.dirty = was_dirty;
                         return failed.map_or(Ok(status), |fields| Err(ServerError::Sql(fields)));
                     }
@@ -222,7 +231,8 @@ impl PreparedSet {
         if self.used.len() <= self.limit {
             return None;
         }
-        let oldest = self.used.iter().filter(|(k, _)| **k != key).min_by_key(|(_, at)| **at).map(|(k, _)| *k)?;
+        let oldest =
+            self.used.iter().filter(|(k, _)| **k != key).min_by_key(|(_, at)| **at).map(|(k, _)| *k)?;
         self.used.remove(&oldest);
         Some(oldest)
     }

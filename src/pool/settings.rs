@@ -75,11 +75,17 @@ impl Settings {
         let mut sql = String::from("SET SESSION AUTHORIZATION DEFAULT; RESET ALL");
         for (name, value) in self.startup.iter() {
             // set_config reads a value as the startup packet does: a list stays a list.
-            sql.push_str(&format!("; SELECT pg_catalog.set_config({}, {}, false)", quoted(name), quoted(value)));
+            sql.push_str(&format!(
+                "; SELECT pg_catalog.set_config({}, {}, false)",
+                quoted(name),
+                quoted(value)
+            ));
         }
         let first = ["session_authorization", "role"];
         let ordered = first.iter().filter_map(|n| self.set.get(*n));
-        for statement in ordered.chain(self.set.iter().filter(|(n, _)| !first.contains(&n.as_str())).map(|(_, s)| s)) {
+        for statement in
+            ordered.chain(self.set.iter().filter(|(n, _)| !first.contains(&n.as_str())).map(|(_, s)| s))
+        {
             sql.push_str("; ");
             sql.push_str(statement);
         }
@@ -108,7 +114,8 @@ mod tests {
 
     #[test]
     fn the_script_starts_from_nothing_and_quotes_values() {
-        let s = Settings::of_startup(&[("search_path".into(), "a, \"b'c\\\"".into())]).with("role", "SET ROLE x");
+        let s =
+            Settings::of_startup(&[("search_path".into(), "a, \"b'c\\\"".into())]).with("role", "SET ROLE x");
         assert_eq!(
             s.script(),
             "SET SESSION AUTHORIZATION DEFAULT; RESET ALL; SELECT pg_catalog.set_config(E'search_path', \
