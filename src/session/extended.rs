@@ -281,7 +281,7 @@ impl Client {
         }
         self.stats.count_statement();
         let mut out = BytesMut::new();
-        match self.answer(&local, &statement.sql, Some(tail), &mut out) {
+        match self.answer(&local, &statement.sql, Some((&statement.types, tail)), &mut out) {
             Ok(()) => self.bytes_in_turn(out.freeze()),
             Err(report) => self.refuse_extended(&report),
         }
@@ -319,7 +319,7 @@ impl Client {
         messages.put_execute("", 0);
         messages.put_sync();
         let request = Request { messages, describe, preface: BytesMut::new() };
-        self.fan_out_once(FanoutPlan { shards, request, ready: false })
+        Fed::Until(Step::Fanout(Box::new(FanoutPlan { shards, request, ready: false })))
     }
 
     pub(super) fn on_close(&mut self, body: &[u8]) -> Result<Fed, WireError> {

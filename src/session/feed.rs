@@ -1,21 +1,19 @@
 //! From a client's messages to what is sent: each whole message is understood, placed, and put upstream.
 //! Must not do I/O or await: what has to be waited for is returned as a [`Step`], and the message is kept.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 use super::client::{Client, Deferred, Effect, Place};
 use super::prepared::ClientStatement;
 use super::turn::{FanoutPlan, ResetWhat};
 use super::txn::Txn;
 use crate::cluster::Need;
-use crate::config::PoolMode;
 use crate::exec::Expect;
 use crate::pool::StatementKey;
 use crate::route::{Access, Kind, Route, RouteError, Statement, Target};
 use crate::shard::ShardId;
 use crate::wire::{
-    BackendWriter, ClientFacing, DescribeTarget, ErrorReport, FrontendWriter, SqlState, TransactionStatus,
-    WireError, peek_head,
+    BackendWriter, ClientFacing, DescribeTarget, ErrorReport, FrontendWriter, SqlState, WireError, peek_head,
 };
 
 /// Bytes of a turn that are kept to be tried again on another server.
@@ -69,6 +67,8 @@ impl Client {
             };
             match self.message(&frame) {
                 Ok(Fed::Next) => {}
+                // What many shards will answer is done with; all else is fed again.
+                Ok(Fed::Until(step @ Step::Fanout(_))) => return step,
                 Ok(Fed::Until(step)) => {
                     self.turn.current = Some(frame);
                     return step;
@@ -544,25 +544,9 @@ impl Client {
         Some(Step::Settle)
     }
 
-    /// Whether a server is kept for this client in any case.
-    pub(super) fn is_session_mode(&self) -> bool {
-        self.pool_mode() == PoolMode::Session
-    }
-
-    /// Whether ReadyForQuery of the proxy's own would say "no transaction".
-    pub(super) fn is_idle(&self) -> bool {
-        self.status() == TransactionStatus::Idle
-    }
 }
 
 /// What a statement is called on a server.
 pub(super) fn server_name(client_name: &str, key: StatementKey) -> String {
     if client_name.is_empty() { String::new() } else { key.server_name() }
-}
-
-/// The body of a frame that is known to be whole.
-pub(super) fn body_of(frame: &BytesMut) -> Bytes {
-    let mut body = frame.clone().freeze();
-    body.advance(5.min(body.len()));
-    body
 }

@@ -70,8 +70,8 @@ impl Client {
             messages.extend_from_slice(frame);
             self.stats.count_statement();
             let request = Request { messages, describe: true, preface: BytesMut::new() };
-            self.turn.current = None;
-            return Ok(self.fan_out_once(FanoutPlan { shards, request, ready: true }));
+            let plan = FanoutPlan { shards, request, ready: true };
+            return Ok(Fed::Until(Step::Fanout(Box::new(plan))));
         }
         let mark = self.note_statements(&statements, &route);
         match &route.rewrite {
@@ -80,12 +80,6 @@ impl Client {
         }
         self.x.expect(Expect::Query { mark });
         Ok(Fed::Next)
-    }
-
-    /// The fan-out consumes the message: it must not be fed again.
-    pub(super) fn fan_out_once(&mut self, plan: FanoutPlan) -> Fed {
-        self.turn.fanned_out = true;
-        Fed::Until(Step::Fanout(Box::new(plan)))
     }
 
     fn note_statements(&mut self, statements: &SmallVec<[Statement; 1]>, route: &Route) -> u32 {
