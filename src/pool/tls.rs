@@ -169,9 +169,6 @@ impl ServerCertVerifier for Nameless {
         match verify_tls13_signature(message, certificate, signed, &self.algorithms) {
             // The recipe in PostgreSQL's own docs makes certificates of X.509 version 1, which webpki does not
             // read. Their key is taken out by hand: the signature of the handshake is checked all the same.
-            Err(Error::InvalidCertificate(CertificateError::BadSignature)) => {
-                Err(Error::InvalidCertificate(CertificateError::BadSignature))
-            }
             Err(unread @ Error::InvalidCertificate(_)) => {
                 let Some(key) = der::public_key(certificate) else { return Err(unread) };
                 let key = SubjectPublicKeyInfoDer::from(key);
