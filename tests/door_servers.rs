@@ -124,7 +124,11 @@ impl Pg {
 impl Drop for Pg {
     fn drop(&mut self) {
         let data = self.dir.path().join("data");
-        let _ = as_server("pg_ctl").args(["-m", "immediate", "-w", "-D"]).arg(data).arg("stop").status();
+        let _ = as_server("pg_ctl")
+            .args(["-m", "immediate", "-t", "10", "-w", "-D"])
+            .arg(data)
+            .arg("stop")
+            .status();
     }
 }
 
