@@ -19,7 +19,7 @@ use crate::cluster::{Leased, UserPools};
 use crate::config::User;
 use crate::exec::{Event, Exchange, Watch};
 use crate::pool::Stream;
-use crate::route::{Access, Pin, Route, Statement, Verb};
+use crate::route::{Pin, Statement, Verb};
 use crate::shard::ShardId;
 use crate::stats::{SessionState, SessionStats};
 use crate::wire::{BackendWriter, ErrorReport, Severity, SqlState, TransactionStatus};
@@ -113,7 +113,6 @@ pub(super) struct Turn {
 /// What was found out about a message that has to wait.
 pub(super) struct Stash {
     pub(super) statements: SmallVec<[Statement; 1]>,
-    pub(super) route: Option<Route>,
 }
 
 /// A message that waits for a server to be chosen.
@@ -130,7 +129,6 @@ pub(super) enum Deferred {
 pub(super) struct Effect {
     pub(super) statement: Statement,
     pub(super) pin: Option<Pin>,
-    pub(super) access: Access,
 }
 
 /// How a session goes on.

@@ -289,7 +289,7 @@ impl Client {
             self.turn.barrier = true;
         }
         self.turn.committing |= matches!(statement.kind(), Kind::Commit { .. } | Kind::TwoPhase);
-        self.turn.effects.push(Effect { statement: statement.clone(), pin: route.pin, access: route.access });
+        self.turn.effects.push(Effect { statement: statement.clone(), pin: route.pin });
         self.turn.effects.len() as u32
     }
 

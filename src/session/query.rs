@@ -62,7 +62,7 @@ impl Client {
             self.route_of_several(&router, &statements, sql)?
         };
         if let Some(step) = self.place(&route)? {
-            self.turn.stash = Some(Stash { statements, route: None });
+            self.turn.stash = Some(Stash { statements });
             return Ok(Fed::Until(step));
         }
         if let Target::Fanout(shards) = route.target {
@@ -95,7 +95,7 @@ impl Client {
         }
         self.turn.effects.truncate(first as usize - 1);
         for statement in statements {
-            let effect = super::client::Effect { statement: statement.clone(), pin: route.pin, access: route.access };
+            let effect = super::client::Effect { statement: statement.clone(), pin: route.pin };
             self.turn.effects.push(effect);
         }
         if interesting || route.pin.is_some() { first } else { 0 }

@@ -158,7 +158,7 @@ impl Client {
         if let Txn::Held(held) = std::mem::take(&mut self.txn) {
             self.x.up.put_query(held.script().as_bytes());
             self.x.expect(crate::exec::Expect::Prefix);
-            self.txn = Txn::Open(Box::new(held.open(shard)));
+            self.txn = Txn::Open(Box::new(held.open()));
         } else if self.turn.saved.is_none() {
             self.turn.saved = Some(self.vars.clone());
         }
@@ -245,10 +245,9 @@ impl Client {
     }
 
     fn still_in_transaction(&mut self, status: TransactionStatus) {
-        let Some(server) = &self.server else { return };
         if !matches!(self.txn, Txn::Open(_)) {
             let saved = self.turn.saved.take().unwrap_or_else(|| self.vars.clone());
-            self.txn = Txn::Open(Box::new(Open::found(server.server().shard, saved)));
+            self.txn = Txn::Open(Box::new(Open::found(saved)));
         }
         if let Txn::Open(open) = &mut self.txn {
             open.failed = status == TransactionStatus::Failed;

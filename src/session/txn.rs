@@ -1,11 +1,10 @@
 //! A client's transaction, as the proxy keeps it. No I/O inside.
-//! Must not know sockets or servers, only which shard.
+//! Must not know sockets, servers or shards.
 
 use std::sync::Arc;
 
 use super::vars::Vars;
 use crate::route::TransactionModes;
-use crate::shard::ShardId;
 use crate::wire::TransactionStatus;
 
 /// Where a client stands between BEGIN and COMMIT.
@@ -38,8 +37,6 @@ pub(super) struct Held {
 /// A transaction on a server.
 #[derive(Debug)]
 pub(super) struct Open {
-    /// The shard.
-    pub(super) shard: ShardId,
     /// As when it was held.
     pub(super) modes: TransactionModes,
     /// Only statements that any shard answers alike were run: it can still move to the shard of the first key.
@@ -98,9 +95,8 @@ impl Held {
     }
 
     /// The same transaction once a server has joined.
-    pub(super) fn open(self, shard: ShardId) -> Open {
+    pub(super) fn open(self) -> Open {
         Open {
-            shard,
             modes: self.modes,
             movable: true,
             wrote: false,
@@ -115,9 +111,8 @@ impl Held {
 
 impl Open {
     /// One that the server opened by itself, within a text of several statements.
-    pub(super) fn found(shard: ShardId, saved: Arc<Vars>) -> Self {
+    pub(super) fn found(saved: Arc<Vars>) -> Self {
         Self {
-            shard,
             modes: TransactionModes::default(),
             movable: false,
             wrote: true,
@@ -204,7 +199,7 @@ mod tests {
             sql: "SET work_mem = '1MB'".into(),
         };
         let changed = base.with(&set);
-        let mut open = Open::found(ShardId(0), base.clone());
+        let mut open = Open::found(base.clone());
         open.savepoints = vec![("a".into(), base.clone()), ("b".into(), changed.clone()), ("a".into(), changed.clone())];
         assert_eq!(open.roll_back_to("b"), Some(changed));
         assert_eq!(open.savepoints.len(), 2);
