@@ -21,6 +21,7 @@
 //! | [`cli`] | the command line: builds the rooms from the config, accepts, drains |
 
 pub mod catalog;
+pub mod cli;
 pub mod config;
 pub mod local;
 pub mod route;
