@@ -5,30 +5,14 @@
 
 mod common;
 
-/// What `virtual_select.rs` finds in the library under these names; it is private there.
-mod rows {
-    pub(crate) use pgherd::rows::*;
-}
-mod wire {
-    pub(crate) use pgherd::wire::*;
-}
-#[path = "."]
-mod route {
-    pub(crate) use pgherd::route::RouteError;
-    #[path = "../src/route/virtual_select.rs"]
-    mod virtual_select;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-    pub(crate) fn select(
-        ast: &sqlparser::ast::Statement,
-    ) -> Result<Option<pgherd::rows::Select>, RouteError> {
-        self::virtual_select::virtual_select(ast, true)
-    }
-}
-
-use pgherd::rows::{Column, Plan, Table, Type, Value};
+use pgherd::catalog::Catalog;
+use pgherd::route::{Env, Kind, Router};
+use pgherd::rows::{Column, Plan, Select, Table, Type, Value};
+use pgherd::shard::{Map, ShardId};
 use pgherd::wire::ClientFacing;
-use sqlparser::dialect::PostgreSqlDialect;
-use sqlparser::parser::Parser;
 use tokio_postgres::SimpleQueryMessage;
 
 /// An answer as it is compared.
@@ -119,14 +103,24 @@ fn table() -> Table {
     }
 }
 
-fn select(sql: &str) -> Result<pgherd::rows::Select, Answer> {
-    let failed = |e: pgherd::route::RouteError| Answer::Failed(e.sqlstate().to_string());
-    let ast = Parser::parse_sql(&PostgreSqlDialect {}, sql).map_err(|e| Answer::Failed(format!("{e}")))?;
-    route::select(&ast[0]).map_err(failed).map(|s| s.expect("a SELECT"))
+/// The router of the `pgherd` database.
+fn router() -> Router {
+    let map = Map::new(vec!["shard1".to_owned()], Vec::new(), BTreeMap::new(), ShardId(0));
+    Router::new(Arc::new(map), Arc::new(Catalog::default()), 100)
 }
 
-fn ours(sql: &str) -> Answer {
-    let select = match select(sql) {
+fn select(router: &Router, sql: &str) -> Result<Arc<Select>, Answer> {
+    let env = Env { admin_database: true, ..Env::default() };
+    let failed = |e: pgherd::route::RouteError| Answer::Failed(e.sqlstate().to_string());
+    let statements = router.prepare(sql.as_bytes(), &env).map_err(failed)?;
+    if let Kind::Virtual(select) = statements[0].kind() {
+        return Ok(select.clone());
+    }
+    Err(failed(statements[0].route(router, sql.as_bytes(), &[], &env).expect_err("a refusal")))
+}
+
+fn ours(router: &Router, sql: &str) -> Answer {
+    let select = match select(router, sql) {
         Ok(select) => select,
         Err(answer) => return answer,
     };
@@ -189,10 +183,12 @@ async fn server() -> (common::Pg, tokio_postgres::Client) {
 async fn virtual_tables_answer_as_postgresql_does() {
     let (_pg, client) = server().await;
     let statements = include_str!("data/virtual_tables.sql");
+    let router = router(); // one for all: what it remembers of a statement must not answer another
     let mut wrong = Vec::new();
     let mut count = 0;
     for sql in statements.lines().filter(|l| !l.is_empty() && !l.starts_with("--")) {
-        let (want, got) = (theirs(&client, sql).await.in_any_order(sql), ours(sql).in_any_order(sql));
+        let (want, got) =
+            (theirs(&client, sql).await.in_any_order(sql), ours(&router, sql).in_any_order(sql));
         if want != got {
             wrong.push(format!("{sql}\n  PostgreSQL: {want:?}\n  here:       {got:?}"));
         }
@@ -248,7 +244,7 @@ async fn numerics_divide_as_on_the_server() {
     let columns = ["a", "b"].map(|name| Column::new(name, Type::Numeric)).to_vec();
     let values = pairs.iter().map(|(a, b)| vec![Value::Numeric(*a), Value::Numeric(*b)]).collect();
     let table = Table { columns, rows: values };
-    let select = select("select a / b, a % b, a * b, a - b, round(a, 2) from t").unwrap();
+    let select = select(&router(), "select a / b, a % b, a * b, a - b, round(a, 2) from t").unwrap();
     let got = table.select(&select, &[], &[], &[]).unwrap();
     assert_eq!(got.rows.len(), pairs.len());
     for ((want, got), pair) in rows.zip(&got.rows).zip(&pairs) {
@@ -274,7 +270,7 @@ async fn parameters_get_the_types_postgresql_infers() {
         "select case when ok then small else $1 end from t",
     ] {
         let columns: Vec<_> = COLUMNS.iter().map(|(name, kind)| Column::new(*name, *kind)).collect();
-        let select = select(sql).unwrap();
+        let select = select(&router(), sql).unwrap();
         let columns = if select.from.is_some() { columns } else { Vec::new() };
         let plan = Plan::new(&select, &columns, &[], &[]).unwrap();
         let got: Vec<_> = plan.params().iter().map(|kind| kind.oid()).collect();

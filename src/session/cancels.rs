@@ -58,12 +58,8 @@ impl Cancels {
                 break id;
             }
         };
-        let slot = Arc::new(CancelSlot {
-            id,
-            key: key.into(),
-            running: Mutex::default(),
-            delivered: Notify::new(),
-        });
+        let slot =
+            Arc::new(CancelSlot { id, key: key.into(), running: Mutex::default(), delivered: Notify::new() });
         sessions.insert(id, slot.clone());
         Some(slot)
     }

@@ -187,8 +187,10 @@ impl Client {
     async fn idle(&mut self) -> Woke {
         let timeouts = &self.proxy.config().timeouts;
         let (limit, report) = if self.txn.is_none() {
-            let report =
-                ErrorReport::fatal(SqlState::IDLE_SESSION_TIMEOUT, "terminating connection due to idle-session timeout");
+            let report = ErrorReport::fatal(
+                SqlState::IDLE_SESSION_TIMEOUT,
+                "terminating connection due to idle-session timeout",
+            );
             (timeouts.idle, report)
         } else {
             let report = ErrorReport::fatal(
@@ -236,7 +238,8 @@ impl Client {
 
     async fn watch(x: &mut Exchange, stream: &mut Stream, inbuf: &mut BytesMut, server: &mut Leased) -> Woke {
         loop {
-            let event = std::future::poll_fn(|cx| x.poll(cx, stream, inbuf, server, (true, Watch::Idle))).await;
+            let event =
+                std::future::poll_fn(|cx| x.poll(cx, stream, inbuf, server, (true, Watch::Idle))).await;
             match event {
                 Event::Client => return Woke::Data,
                 Event::ClientGone => return Woke::Gone,
@@ -244,12 +247,18 @@ impl Client {
                 Event::ServerLost(lost) => {
                     let server = server.server();
                     let text = lost.said.map_or_else(
-                        || "terminating connection: the server connection of this session was lost".to_owned(),
+                        || {
+                            "terminating connection: the server connection of this session was lost"
+                                .to_owned()
+                        },
                         |fields| fields.message,
                     );
                     server.report_failure(&text);
-                    let report = ErrorReport::fatal(SqlState::ADMIN_SHUTDOWN, text)
-                        .with_detail(format!("Server {} of shard \"{}\".", server.config.address(), server.shard_name));
+                    let report = ErrorReport::fatal(SqlState::ADMIN_SHUTDOWN, text).with_detail(format!(
+                        "Server {} of shard \"{}\".",
+                        server.config.address(),
+                        server.shard_name
+                    ));
                     return Woke::Late(report);
                 }
             }

@@ -117,7 +117,8 @@ impl Client {
     }
 
     fn bind(&mut self, view: &BindView<'_>) -> Result<Fed, ErrorReport> {
-        let statement = self.statements.get(view.statement).cloned().ok_or_else(|| no_statement(view.statement))?;
+        let statement =
+            self.statements.get(view.statement).cloned().ok_or_else(|| no_statement(view.statement))?;
         let Some(parsed) = &statement.statement else { return Ok(self.bind_local(view, &statement)) };
         if self.local(parsed.kind()).map_err(|e| e.report())?.is_some() {
             return Ok(self.bind_local(view, &statement));
@@ -145,7 +146,12 @@ impl Client {
         Fed::Next
     }
 
-    fn bind_fanout(&mut self, view: &BindView<'_>, statement: &Arc<ClientStatement>, shards: ShardSet) -> Fed {
+    fn bind_fanout(
+        &mut self,
+        view: &BindView<'_>,
+        statement: &Arc<ClientStatement>,
+        shards: ShardSet,
+    ) -> Fed {
         if !self.turn.deferred.is_empty() {
             // One shard checks the statement (and describes it, if asked) before many run it.
             return match self.place_deferred() {
@@ -375,4 +381,3 @@ fn no_statement(name: &str) -> ErrorReport {
 fn no_portal(name: &str) -> ErrorReport {
     ErrorReport::error(SqlState::INVALID_CURSOR_NAME, format!("portal \"{name}\" does not exist"))
 }
-

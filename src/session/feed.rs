@@ -139,7 +139,8 @@ impl Client {
     }
 
     fn message(&mut self, frame: &[u8]) -> Result<Fed, WireError> {
-        let Some((&tag, body)) = frame.split_first().and_then(|(tag, rest)| Some((tag, rest.get(4..)?))) else {
+        let Some((&tag, body)) = frame.split_first().and_then(|(tag, rest)| Some((tag, rest.get(4..)?)))
+        else {
             return Ok(Fed::Next);
         };
         match tag {
@@ -247,7 +248,8 @@ impl Client {
             return RouteError::Refused { what: "this statement".into(), hint: String::new() };
         };
         let name = |shard| served.cluster.shard_name(shard);
-        let here = self.server.as_ref().map_or_else(|| "another".to_owned(), |s| s.server().shard_name.clone());
+        let here =
+            self.server.as_ref().map_or_else(|| "another".to_owned(), |s| s.server().shard_name.clone());
         let wanted = wanted.map_or_else(|| "other shards".to_owned(), |s| format!("shard \"{}\"", name(s)));
         RouteError::Refused {
             what: format!("the transaction is on shard \"{here}\", and this statement needs {wanted}"),
@@ -277,7 +279,11 @@ impl Client {
             let harmless = route.access == Access::Read && route.pin.is_none() && !route.binds_transaction;
             let tracked = matches!(
                 statement.kind(),
-                Kind::Set(_) | Kind::Savepoint(_) | Kind::Release(_) | Kind::RollbackTo(_) | Kind::SetTransaction(_)
+                Kind::Set(_)
+                    | Kind::Savepoint(_)
+                    | Kind::Release(_)
+                    | Kind::RollbackTo(_)
+                    | Kind::SetTransaction(_)
             );
             open.movable &= route.target == Target::Any && (harmless || tracked);
         }
@@ -497,9 +503,16 @@ impl Client {
     }
 
     /// Makes sure that the server holds a statement, by a Parse of the proxy's own if need be.
-    pub(super) fn ensure_prepared(&mut self, client_name: &str, sql: &Bytes, types: &Bytes, key: StatementKey) {
+    pub(super) fn ensure_prepared(
+        &mut self,
+        client_name: &str,
+        sql: &Bytes,
+        types: &Bytes,
+        key: StatementKey,
+    ) {
         let Some(server) = &mut self.server else { return };
-        let held = if client_name.is_empty() { server.unnamed == Some(key) } else { server.prepared.touch(key) };
+        let held =
+            if client_name.is_empty() { server.unnamed == Some(key) } else { server.prepared.touch(key) };
         if !held {
             self.emit_parse(client_name, sql, types, key, false);
         }
@@ -543,7 +556,6 @@ impl Client {
         }
         Some(Step::Settle)
     }
-
 }
 
 /// What a statement is called on a server.

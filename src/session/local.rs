@@ -51,7 +51,9 @@ impl Client {
         let local = match kind {
             Kind::Empty => Some(Local::Empty),
             Kind::Begin(modes) if !open => Some(Local::Begin(modes.clone())),
-            Kind::Commit { chain } if !open && !(*chain && self.txn.is_none()) => Some(Local::Commit { chain: *chain }),
+            Kind::Commit { chain } if !open && !(*chain && self.txn.is_none()) => {
+                Some(Local::Commit { chain: *chain })
+            }
             Kind::Rollback { chain } if !open && !(*chain && self.txn.is_none()) => {
                 Some(Local::Rollback { chain: *chain })
             }
@@ -59,7 +61,9 @@ impl Client {
                 Some(Local::SetTransaction(modes.clone()))
             }
             Kind::Set(set) if set.name.starts_with("pgherd.") => Some(Local::Set(set.clone())),
-            Kind::Reset(name) if self.txn.is_none() || name.as_ref().is_some_and(|n| n.starts_with("pgherd.")) => {
+            Kind::Reset(name)
+                if self.txn.is_none() || name.as_ref().is_some_and(|n| n.starts_with("pgherd.")) =>
+            {
                 Some(Local::Reset(name.clone()))
             }
             Kind::Show(name) if self.is_own_show(name) => Some(Local::Show(name.clone())),
@@ -91,7 +95,8 @@ impl Client {
         };
         if local.is_none() && matches!(self.place, Place::Admin) {
             return Err(RouteError::Refused {
-                what: "database \"pgherd\" holds virtual tables only; this statement cannot be run there".into(),
+                what: "database \"pgherd\" holds virtual tables only; this statement cannot be run there"
+                    .into(),
                 hint: "SHOW HELP lists what it answers.".into(),
             });
         }
@@ -222,7 +227,11 @@ impl Client {
         if set.local {
             match &mut self.txn {
                 Txn::None => {
-                    warn(out, SqlState::NO_ACTIVE_SQL_TRANSACTION, "SET LOCAL can only be used in transaction blocks");
+                    warn(
+                        out,
+                        SqlState::NO_ACTIVE_SQL_TRANSACTION,
+                        "SET LOCAL can only be used in transaction blocks",
+                    );
                 }
                 Txn::Open(open) => {
                     open.after.get_or_insert_with(|| self.vars.clone());
@@ -305,7 +314,11 @@ impl Client {
     }
 
     /// Describe of a statement that the proxy answers itself.
-    pub(super) fn describe_own(&self, statement: &ClientStatement, out: &mut BytesMut) -> Result<(), ErrorReport> {
+    pub(super) fn describe_own(
+        &self,
+        statement: &ClientStatement,
+        out: &mut BytesMut,
+    ) -> Result<(), ErrorReport> {
         match statement.statement.as_ref().map(|s| s.kind()) {
             Some(Kind::Virtual(select)) => {
                 virtual_answer::describe(&self.herd(), select, &statement.types, None, out)
@@ -345,7 +358,8 @@ impl Client {
         if name.starts_with("pgherd.") {
             self.own_value(name)?;
             let mut field = FieldDescription::text(name, TEXT.0, TEXT.1);
-            field.format = tail.map(|t| virtual_answer::formats(t)).and_then(|f| f.first().copied()).unwrap_or(0);
+            field.format =
+                tail.map(|t| virtual_answer::formats(t)).and_then(|f| f.first().copied()).unwrap_or(0);
             out.put_row_description(&[field]);
             return Ok(());
         }

@@ -167,7 +167,9 @@ impl Proxy {
             return Ok(Some(known.clone()));
         }
         if database.is_wildcard() && served.len() >= MAX_WILDCARD + config.databases.len() {
-            served.retain(|name, s| config.databases.iter().any(|d| d.name == *name) || Arc::strong_count(s) > 1);
+            served.retain(|name, s| {
+                config.databases.iter().any(|d| d.name == *name) || Arc::strong_count(s) > 1
+            });
         }
         let tls = ServerTlsSettings::load(&database.server_tls)
             .map_err(|source| StartError::ServerTls { database: database.name.clone(), source })?;
@@ -320,16 +322,17 @@ impl Proxy {
     async fn prepare(&self, admitted: &Admitted) -> Result<(Place, Arc<Vars>, Arc<Report>), ErrorReport> {
         let config = self.config();
         if self.clients() > config.limits.max_clients {
-            let report = ErrorReport::error(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already");
+            let report =
+                ErrorReport::error(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already");
             return Err(report.with_hint("Raise limits.max_clients."));
         }
         if admitted.database == ADMIN_DATABASE {
             let vars = Vars::of_startup(&[], true);
             return Ok((Place::Admin, vars, Arc::new(admin_report(&admitted.user.name))));
         }
-        let served = self.serve_database(&admitted.database).map_err(|e| {
-            ErrorReport::error(SqlState::INTERNAL_ERROR, e.to_string())
-        })?;
+        let served = self
+            .serve_database(&admitted.database)
+            .map_err(|e| ErrorReport::error(SqlState::INTERNAL_ERROR, e.to_string()))?;
         let Some(served) = served else {
             let message = format!("database \"{}\" does not exist", admitted.database);
             return Err(ErrorReport::error(SqlState::INVALID_CATALOG_NAME, message));

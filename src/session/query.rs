@@ -221,7 +221,9 @@ fn join_routes(a: &Route, b: &Route, router: &Router) -> Result<Route, RouteErro
         return Err(spread("a statement over several shards together with others in one query".into()));
     }
     if b.rewrite.is_some() {
-        return Err(spread("an INSERT whose sharding key is filled in, together with others in one query".into()));
+        return Err(spread(
+            "an INSERT whose sharding key is filled in, together with others in one query".into(),
+        ));
     }
     let access = match (a.access, b.access) {
         (Access::Write, _) | (_, Access::Write) => Access::Write,

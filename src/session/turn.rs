@@ -41,7 +41,10 @@ impl Client {
                             return Flow::End;
                         }
                         // A message of which only a part has come is waited for like any other.
-                        if self.turn.deferred.is_empty() && self.turn.current.is_none() && self.inbuf.is_empty() {
+                        if self.turn.deferred.is_empty()
+                            && self.turn.current.is_none()
+                            && self.inbuf.is_empty()
+                        {
                             self.end_turn();
                             return Flow::Continue;
                         }
@@ -193,7 +196,8 @@ impl Client {
             let Some(server) = &mut self.server else { return self.flush().await };
             let want_client = until == Until::Client;
             let (x, stream, inbuf) = (&mut self.x, &mut self.stream, &mut self.inbuf);
-            let poll = std::future::poll_fn(|cx| x.poll(cx, stream, inbuf, server, (want_client, Watch::Answers)));
+            let poll =
+                std::future::poll_fn(|cx| x.poll(cx, stream, inbuf, server, (want_client, Watch::Answers)));
             let event = match self.proxy.config().timeouts.query {
                 None => poll.await,
                 Some(limit) => match tokio::time::timeout(limit, poll).await {
@@ -240,7 +244,9 @@ impl Client {
         // No status: nothing was sent, the statement was refused before.
         match self.x.status().unwrap_or(TransactionStatus::Idle) {
             TransactionStatus::Idle => self.transaction_over().await,
-            status @ (TransactionStatus::InTransaction | TransactionStatus::Failed) => self.still_in_transaction(status),
+            status @ (TransactionStatus::InTransaction | TransactionStatus::Failed) => {
+                self.still_in_transaction(status)
+            }
         }
     }
 
@@ -338,7 +344,8 @@ impl Client {
     fn record_timing(&mut self) {
         let (received, sent) = self.x.take_traffic();
         self.stats.count_bytes(received, sent);
-        let (Some(verb), Some(server), Some(began)) = (self.turn.verb.take(), &self.server, self.turn.began) else {
+        let (Some(verb), Some(server), Some(began)) = (self.turn.verb.take(), &self.server, self.turn.began)
+        else {
             return;
         };
         let now = Instant::now();
@@ -381,7 +388,10 @@ impl Client {
         if torn {
             return Flow::End; // half a row was passed on: only the end of the connection is honest
         }
-        if self.turn.only_reads && !was_open && !answered && self.turn.retries < RETRIES
+        if self.turn.only_reads
+            && !was_open
+            && !answered
+            && self.turn.retries < RETRIES
             && let Some(replay) = self.turn.replay.take()
         {
             tracing::info!(server = %address, shard = %state.shard_name, why, "a read is tried on another server");

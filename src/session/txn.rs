@@ -181,7 +181,9 @@ mod tests {
             read_only: Some(true),
             deferrable: Some(false),
         };
-        let Txn::Held(mut held) = Txn::begin(modes, &Vars::of_startup(&[], false)) else { panic!("not held") };
+        let Txn::Held(mut held) = Txn::begin(modes, &Vars::of_startup(&[], false)) else {
+            panic!("not held")
+        };
         held.replay.push("SET LOCAL work_mem = '1MB'".into());
         assert_eq!(
             held.script(),
@@ -200,7 +202,8 @@ mod tests {
         };
         let changed = base.with(&set);
         let mut open = Open::found(base.clone());
-        open.savepoints = vec![("a".into(), base.clone()), ("b".into(), changed.clone()), ("a".into(), changed.clone())];
+        open.savepoints =
+            vec![("a".into(), base.clone()), ("b".into(), changed.clone()), ("a".into(), changed.clone())];
         assert_eq!(open.roll_back_to("b"), Some(changed));
         assert_eq!(open.savepoints.len(), 2);
         open.release("a");

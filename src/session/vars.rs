@@ -95,7 +95,8 @@ fn note(env: &mut Env, name: &str, values: &[String]) {
     match name {
         "search_path" => env.search_path = Some(values.to_vec()),
         "standard_conforming_strings" => {
-            env.nonstandard_strings = matches!(first.to_lowercase().as_str(), "off" | "false" | "no" | "0" | "of" | "f" | "n");
+            env.nonstandard_strings =
+                matches!(first.to_lowercase().as_str(), "off" | "false" | "no" | "0" | "of" | "f" | "n");
         }
         "client_encoding" => {
             let plain: String = first.chars().filter(char::is_ascii_alphanumeric).collect();

@@ -37,7 +37,12 @@ pub(super) fn run(
 }
 
 /// Runs SHOW of a virtual table.
-pub(super) fn show(herd: &Herd, name: &str, tail: Option<&Bytes>, out: &mut BytesMut) -> Result<(), ErrorReport> {
+pub(super) fn show(
+    herd: &Herd,
+    name: &str,
+    tail: Option<&Bytes>,
+    out: &mut BytesMut,
+) -> Result<(), ErrorReport> {
     let table = admin::show(herd, name).map_err(|e| e.report())?;
     match tail {
         None => admin::put_table(&table, &[], out),
@@ -74,7 +79,10 @@ pub(super) fn describe_show(
     out: &mut BytesMut,
 ) -> Result<(), ErrorReport> {
     let Some(select) = admin::show_select(name) else {
-        return Err(ErrorReport::error(SqlState::UNDEFINED_OBJECT, format!("there is no virtual table \"{name}\"")));
+        return Err(ErrorReport::error(
+            SqlState::UNDEFINED_OBJECT,
+            format!("there is no virtual table \"{name}\""),
+        ));
     };
     let shape = admin::describe(herd, &select, &[]).map_err(|e| e.report())?;
     let formats = tail.map(|t| formats(t)).unwrap_or_default();

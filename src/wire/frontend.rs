@@ -138,7 +138,8 @@ pub fn parse_bind_tail(tail: &[u8]) -> Result<BindView<'_>, WireError> {
         match at.i32()? {
             -1 => {}
             len => {
-                let len = usize::try_from(len).map_err(|_| at.malformed("a parameter's length is negative"))?;
+                let len =
+                    usize::try_from(len).map_err(|_| at.malformed("a parameter's length is negative"))?;
                 at.take(len)?;
             }
         }
