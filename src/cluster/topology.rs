@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed},
+};
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
@@ -35,6 +38,7 @@ pub struct Cluster {
     pools: Mutex<HashMap<Account, Arc<UserPools>>>,
     turn: AtomicU64,
     pub(super) schema: ArcSwapOption<Schema>,
+    pub(super) schema_version: AtomicU64,
     pub(super) schema_changed: Notify,
     pub(super) schema_lock: tokio::sync::Mutex<()>,
     tasks: Mutex<Vec<AbortHandle>>,
@@ -201,6 +205,7 @@ impl Cluster {
             pools: Mutex::default(),
             turn: AtomicU64::new(0),
             schema: ArcSwapOption::empty(),
+            schema_version: AtomicU64::new(0),
             schema_changed: Notify::new(),
             schema_lock: tokio::sync::Mutex::default(),
             tasks: Mutex::default(),
@@ -226,6 +231,12 @@ impl Cluster {
     #[must_use]
     pub fn schema(&self) -> Option<Arc<Schema>> {
         self.schema.load_full()
+    }
+
+    /// Grows whenever another schema is put in force: cheap to compare.
+    #[must_use]
+    pub fn schema_version(&self) -> u64 {
+        self.schema_version.load(Acquire)
     }
 
     /// The pools of a user, built at first use.

@@ -6,9 +6,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU32,
+    Ordering::{Acquire, Relaxed, Release},
+};
+use std::task::Context;
 
 use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use rand::TryRngCore;
 use smallvec::SmallVec;
@@ -38,6 +43,8 @@ pub(super) struct CancelSlot {
     pub(super) key: Bytes,
     running: Mutex<Running>,
     delivered: Notify,
+    leaving: AtomicBool,
+    idle: AtomicWaker,
 }
 
 #[derive(Debug, Default)]
@@ -58,14 +65,28 @@ impl Cancels {
                 break id;
             }
         };
-        let slot =
-            Arc::new(CancelSlot { id, key: key.into(), running: Mutex::default(), delivered: Notify::new() });
+        let slot = Arc::new(CancelSlot {
+            id,
+            key: key.into(),
+            running: Mutex::default(),
+            delivered: Notify::new(),
+            leaving: AtomicBool::new(false),
+            idle: AtomicWaker::new(),
+        });
         sessions.insert(id, slot.clone());
         Some(slot)
     }
 
     pub(super) fn remove(&self, id: u32) {
         self.sessions.lock().remove(&id);
+    }
+
+    /// The proxy shuts down: every session is told, idle ones at once.
+    pub(super) fn all_leave(&self) {
+        for slot in self.sessions.lock().values() {
+            slot.leaving.store(true, Release);
+            slot.idle.wake();
+        }
     }
 
     /// Delivers a request if its key is right; says whether it was.
@@ -83,6 +104,12 @@ fn equal(a: &[u8], b: &[u8]) -> bool {
 }
 
 impl CancelSlot {
+    /// Whether the proxy shuts down; if not, the task is woken when it does.
+    pub(super) fn must_leave(&self, cx: &Context<'_>) -> bool {
+        self.idle.register(cx.waker());
+        self.leaving.load(Acquire)
+    }
+
     /// The session now runs something on this server too.
     pub(super) fn add(&self, leased: &Leased) {
         let target = (leased.endpoint().clone(), leased.pid, leased.secret.clone());
@@ -91,6 +118,13 @@ impl CancelSlot {
 
     /// The session runs nothing any more; waits for deliveries under way.
     pub(super) async fn clear(&self) {
+        {
+            let mut running = self.running.lock();
+            running.targets.clear();
+            if running.deliveries == 0 {
+                return;
+            }
+        }
         loop {
             let delivered = self.delivered.notified();
             {

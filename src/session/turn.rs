@@ -41,10 +41,7 @@ impl Client {
                             return Flow::End;
                         }
                         // A message of which only a part has come is waited for like any other.
-                        if self.turn.deferred.is_empty()
-                            && self.turn.current.is_none()
-                            && self.inbuf.is_empty()
-                        {
+                        if self.turn.deferred.is_empty() && self.inbuf.is_empty() {
                             self.end_turn();
                             return Flow::Continue;
                         }
@@ -69,14 +66,15 @@ impl Client {
                     flow
                 }
                 Step::Settle => self.pump(Until::Settled).await,
-                Step::Move => self.leave_shard().await,
-                Step::Fanout(plan) => self.fan_out(*plan).await,
-                Step::Reset(name) => self.reset(name).await,
+                // What is rare is boxed: the common turn must not pay for its state.
+                Step::Move => Box::pin(self.leave_shard()).await,
+                Step::Fanout(plan) => Box::pin(self.fan_out(*plan)).await,
+                Step::Reset(name) => Box::pin(self.reset(name)).await,
                 Step::ReadSchema => {
-                    self.read_schema().await;
+                    Box::pin(self.read_schema()).await;
                     Flow::Continue
                 }
-                Step::Command(words) => self.command(words).await,
+                Step::Command(words) => Box::pin(self.command(words)).await,
                 Step::End => Flow::End,
             };
             if flow == Flow::End {
@@ -98,7 +96,7 @@ impl Client {
             return Flow::End;
         }
         self.inbuf.reserve(8192);
-        let limit = self.proxy.config().timeouts.idle;
+        let limit = self.config.timeouts.idle;
         let read = self.stream.read_buf(&mut self.inbuf);
         let read = match limit {
             Some(limit) => match tokio::time::timeout(limit, read).await {
@@ -154,7 +152,7 @@ impl Client {
         leased.mark_dirty();
         self.cancel.add(&leased);
         if let Err(error) = leased.apply(&self.vars.settings).await {
-            self.settings_refused(leased, error).await;
+            Box::pin(self.settings_refused(leased, error)).await;
             return Flow::Continue;
         }
         self.x.start();
@@ -198,7 +196,7 @@ impl Client {
             let (x, stream, inbuf) = (&mut self.x, &mut self.stream, &mut self.inbuf);
             let poll =
                 std::future::poll_fn(|cx| x.poll(cx, stream, inbuf, server, (want_client, Watch::Answers)));
-            let event = match self.proxy.config().timeouts.query {
+            let event = match self.config.timeouts.query {
                 None => poll.await,
                 Some(limit) => match tokio::time::timeout(limit, poll).await {
                     Ok(event) => event,
@@ -225,7 +223,7 @@ impl Client {
                         return Flow::Continue;
                     }
                 }
-                Event::ServerLost(lost) => return self.server_lost(lost).await,
+                Event::ServerLost(lost) => return Box::pin(self.server_lost(lost)).await,
             }
         }
     }
@@ -293,7 +291,7 @@ impl Client {
             drop(server);
         }
         if self.turn.read_schema {
-            self.read_schema().await;
+            Box::pin(self.read_schema()).await;
         }
     }
 
@@ -445,9 +443,7 @@ impl Client {
         self.turn.stash = None;
         self.turn.skip = false;
         let mut inbuf = replay;
-        if let Some(current) = self.turn.current.take() {
-            inbuf.extend_from_slice(&current);
-        }
+        self.take_current(); // it is in what was kept
         inbuf.extend_from_slice(&self.inbuf);
         self.inbuf = inbuf;
         self.turn.replay = Some(BytesMut::new());
