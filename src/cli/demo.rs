@@ -52,7 +52,7 @@ async fn demo(args: args::Demo, config: Arc<Config>, text: String) -> Result<(),
     let (ready, is_ready) = oneshot::channel();
     let stop = CancellationToken::new();
     let mut proxy: Option<Running> = None;
-    let control = run::Control { ready, stop: stop.clone() };
+    let control = run::Control { ready, stop: stop.clone(), signals: false };
     let session = async {
         write_config(cluster.dir(), &text)?;
         setup::databases(&config, &tables::shipped(), None).await?;

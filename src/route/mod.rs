@@ -1,7 +1,29 @@
 //! SQL text, parameter values and the map to a [`Route`]. Alone in naming `sqlparser`.
 //! Must not do I/O, await, or know servers, roles in force, or sessions.
+//!
+//! A text is lexed ([`lex`]) and split into statements ([`fingerprint`]); each is looked up by its exact text, then
+//! by its normal form ([`cache`]). One that is new is told by its first words ([`utility`]); queries and DML are
+//! parsed ([`parse`]) and analysed ([`plan`]), all else is routed by its words ([`fallback`]).
 
+mod cache;
+mod copy;
+mod ddl;
+mod fallback;
+mod fingerprint;
+mod hint;
+mod lex;
+mod lex_quoted;
+mod literal;
+mod names;
+mod parse;
+mod plan;
+mod set;
+mod transaction;
 mod types;
+mod utility;
+mod virtual_select;
+mod words;
+mod work;
 
 pub use self::types::{
     Access, Env, Kind, Param, Pin, Route, RouteError, SetParameter, Target, TransactionModes, Verb,
@@ -10,29 +32,49 @@ pub use self::types::{
 use std::ops::Range;
 use std::sync::Arc;
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::catalog::Catalog;
 use crate::shard::Map;
+use crate::wire::SqlState;
+
+use self::cache::Cache;
+use self::fallback::Ground;
+use self::fingerprint::{Literals, Piece, Pieces, split};
+use self::hint::{Forced, Hint};
+use self::names::Lexicon;
+use self::work::{Values, Work};
 
 /// The router of one database under one map and one catalog; replaced as a whole when either changes.
 #[derive(Debug)]
 pub struct Router {
     map: Arc<Map>,
     catalog: Arc<Catalog>,
+    lexicon: Lexicon,
+    texts: Cache<Statements>,
+    forms: Cache<Arc<Work>>,
 }
 
+type Statements = SmallVec<[Statement; 1]>;
+
 /// One statement of a client's text: an analysed plan (shared through the cache) plus where this text's literals are.
+/// Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Statement {
     /// Where it stands in the text, bytes, without the semicolon.
     pub span: Range<usize>,
+    work: Arc<Work>,
+    /// Relative to the span.
+    literals: Literals,
+    hint: Option<Arc<Result<Hint, RouteError>>>,
 }
 
 impl Router {
     /// A router; `cache` is the number of plans kept.
     #[must_use]
     pub fn new(map: Arc<Map>, catalog: Arc<Catalog>, cache: usize) -> Self {
-        let _ = cache;
-        Self { map, catalog }
+        let lexicon = Lexicon::new(&map, &catalog);
+        Self { map, catalog, lexicon, texts: Cache::new(cache), forms: Cache::new(cache) }
     }
 
     /// The map it routes by.
@@ -49,22 +91,115 @@ impl Router {
 
     /// Splits a client's text into statements and analyses each; cheap when the cache knows it.
     ///
+    /// A text that holds no statement is one statement of kind [`Kind::Empty`]. A text over a megabyte is split but
+    /// not parsed.
+    ///
     /// # Errors
     /// [`RouteError`] if the text as a whole cannot be understood and must not be passed on.
-    pub fn prepare(&self, text: &[u8], env: &Env) -> Result<smallvec::SmallVec<[Statement; 1]>, RouteError> {
-        let _ = (text, env);
-        Ok(smallvec::smallvec![Statement { span: 0..text.len() }])
+    pub fn prepare(&self, text: &[u8], env: &Env) -> Result<Statements, RouteError> {
+        let cacheable = text.len() <= cache::LONGEST;
+        if cacheable && let Some(known) = self.texts.get(text, env) {
+            return Ok(known);
+        }
+        if u32::try_from(text.len()).is_err() {
+            return Err(too_long());
+        }
+        if env.foreign_encoding && !text.is_ascii() && memchr::memchr(b'\\', text).is_some() {
+            // In some encodings a backslash is half a character.
+            return Ok(self.opaque(text, "text with backslashes in an encoding other than UTF-8", env));
+        }
+        let pieces = split(text, env.nonstandard_strings, cacheable);
+        match pieces.unterminated {
+            // One shard's server says what is wrong with it, and runs none of it.
+            Some(what) if self.map.is_single() => return Ok(self.opaque(text, what, env)),
+            Some(what) => return Err(unterminated(what)),
+            None => {}
+        }
+        let literal = pieces.statements.iter().any(|piece| !piece.literals.is_empty());
+        let (statements, by_text) = self.statements(text, pieces, env);
+        if cacheable && (by_text || !literal) {
+            self.texts.insert(text, env, statements.clone());
+        }
+        Ok(statements)
+    }
+
+    /// The statements of a text, and whether one of them holds for this text only.
+    fn statements(&self, text: &[u8], pieces: Pieces, env: &Env) -> (Statements, bool) {
+        let Pieces { statements: pieces, forms, .. } = pieces;
+        if pieces.is_empty() {
+            let work = Arc::new(Work::empty());
+            return (smallvec![Statement::whole(text, work)], false);
+        }
+        let mut by_text = false;
+        let statements = pieces.into_iter().map(|piece| {
+            let form = forms.get(piece.form.clone()).unwrap_or_default();
+            let (work, exact) = self.work(text, &piece, form, env);
+            by_text |= exact;
+            let hint = (!piece.hints.is_empty()).then(|| Arc::new(Hint::parse(text, &piece.hints)));
+            Statement { span: piece.span, work, literals: piece.literals, hint }
+        });
+        (statements.collect(), by_text)
+    }
+
+    /// A statement worked out, from the cache if its form is known, and whether it holds for its exact text only.
+    fn work(&self, text: &[u8], piece: &Piece, form: &[u8], env: &Env) -> (Arc<Work>, bool) {
+        if let Some(known) = (!form.is_empty()).then(|| self.forms.get(form, env)).flatten() {
+            return (known, false);
+        }
+        let statement = text.get(piece.span.clone()).unwrap_or_default();
+        // What forces a route is laid over it later, so nothing that is kept may depend on it.
+        let unforced = Env { shard: None, key: None, role: None, ..env.clone() };
+        let work = Arc::new(Work::new(statement, &piece.literals, self.ground(), &unforced));
+        let exact = work.by_text_only() && !piece.literals.is_empty();
+        if !exact && !form.is_empty() {
+            self.forms.insert(form, env, Arc::clone(&work));
+        }
+        (work, exact)
+    }
+
+    fn ground(&self) -> Ground<'_> {
+        Ground { map: &self.map, catalog: &self.catalog, lexicon: &self.lexicon }
+    }
+
+    /// A text that cannot be split into statements.
+    fn opaque(&self, text: &[u8], what: &str, env: &Env) -> Statements {
+        smallvec![Statement::whole(text, Arc::new(Work::opaque(text, what, self.ground(), env)))]
+    }
+}
+
+fn unterminated(what: &str) -> RouteError {
+    RouteError::Sql {
+        code: SqlState::SYNTAX_ERROR,
+        message: format!("unterminated {what}"),
+        detail: None,
+        hint: None,
+    }
+}
+
+fn too_long() -> RouteError {
+    RouteError::Sql {
+        code: SqlState::PROGRAM_LIMIT_EXCEEDED,
+        message: "the text is longer than 4 GB".to_owned(),
+        detail: None,
+        hint: None,
     }
 }
 
 impl Statement {
+    fn whole(text: &[u8], work: Arc<Work>) -> Self {
+        Self { span: 0..text.len(), work, literals: Literals::new(), hint: None }
+    }
+
     /// What it is.
     #[must_use]
     pub fn kind(&self) -> &Kind {
-        &Kind::Query
+        &self.work.kind
     }
 
-    /// Where it goes with these values. `text` is the text it was prepared from.
+    /// Where it goes with these values. `text` is the text it was prepared from, `router` the router that did.
+    ///
+    /// What the session itself carries out (transaction control, SET, …) goes anywhere. FETCH, MOVE, CLOSE,
+    /// SET CONSTRAINTS and PREPARE TRANSACTION go anywhere too: wherever their transaction is.
     ///
     /// # Errors
     /// [`RouteError`] if it is refused, or if one PostgreSQL would refuse it too.
@@ -75,14 +210,15 @@ impl Statement {
         params: &[Param<'_>],
         env: &Env,
     ) -> Result<Route, RouteError> {
-        let _ = (text, params, env);
-        Ok(Route {
-            target: Target::Shard(router.map.default_shard),
-            access: Access::Write,
-            verb: Verb::Other,
-            rewrite: None,
-            pin: None,
-            binds_transaction: false,
-        })
+        let forced = match self.hint.as_deref() {
+            _ if self.work.is_local() => Forced::default(),
+            Some(Err(error)) => return Err(error.clone()),
+            Some(Ok(hint)) => Forced::new(Some(hint), env, &router.map, &router.catalog)?,
+            None if env.shard.is_none() && env.key.is_none() && env.role.is_none() => Forced::default(),
+            None => Forced::new(None, env, &router.map, &router.catalog)?,
+        };
+        let text = text.get(self.span.clone()).unwrap_or_default();
+        let values = Values { text, literals: &self.literals, params };
+        self.work.route(&router.map, &router.catalog, values, env, forced)
     }
 }

@@ -232,6 +232,7 @@ pub struct Param<'a> {
 }
 
 /// What of the session matters to routing.
+#[expect(clippy::struct_excessive_bools, reason = "three settings of the session, independent of each other")]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Env {
     /// `search_path` if the session changed it, unquoted, in order.
@@ -246,6 +247,8 @@ pub struct Env {
     pub nonstandard_strings: bool,
     /// `client_encoding` is not UTF8 (or the server's not): then only ASCII keys can be routed.
     pub foreign_encoding: bool,
+    /// The session is on the `pgherd` database: a bare table name is a virtual table's.
+    pub admin_database: bool,
 }
 
 /// Why a statement cannot be routed, or is refused.

@@ -1,27 +1,47 @@
 //! A SELECT over one virtual table, as plain values.
 //! Must not know SQL text.
 
-use super::Value;
+use super::{Type, Value};
 
-/// SELECT [DISTINCT] items FROM table WHERE … GROUP BY … ORDER BY … LIMIT … OFFSET.
+/// SELECT [DISTINCT] items [FROM table] WHERE … GROUP BY … HAVING … ORDER BY … LIMIT … OFFSET.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Select {
-    /// The table.
-    pub from: FromTable,
+    /// The table; `None` is a SELECT without FROM: one row.
+    pub from: Option<FromTable>,
     /// What is selected.
     pub items: Vec<Item>,
     /// DISTINCT.
     pub distinct: bool,
     /// WHERE.
     pub filter: Option<Expr>,
-    /// GROUP BY.
+    /// GROUP BY; a bare integer literal is a position, a bare name a column first, then an output name.
     pub group_by: Vec<Expr>,
+    /// HAVING.
+    pub having: Option<Expr>,
     /// ORDER BY.
     pub order_by: Vec<OrderBy>,
     /// LIMIT.
     pub limit: Option<Expr>,
     /// OFFSET.
     pub offset: Option<Expr>,
+}
+
+impl Select {
+    /// SELECT * FROM a table: what SHOW does.
+    #[must_use]
+    pub fn all_of(table: impl Into<String>) -> Self {
+        Self {
+            from: Some(FromTable { name: table.into(), alias: None }),
+            items: vec![Item::All],
+            distinct: false,
+            filter: None,
+            group_by: Vec::new(),
+            having: None,
+            order_by: Vec::new(),
+            limit: None,
+            offset: None,
+        }
+    }
 }
 
 /// FROM pgherd.name [AS alias].
@@ -58,7 +78,7 @@ pub struct OrderBy {
 pub enum Expr {
     /// A column, its qualifier already checked.
     Column(String),
-    /// A constant.
+    /// A constant. A text literal has no type yet, as in PostgreSQL; a cast or its surroundings give it one.
     Literal(Value),
     /// `$n`, 0-based here.
     Param(usize),
@@ -70,13 +90,44 @@ pub enum Expr {
     Binary(BinaryOp, Box<Expr>, Box<Expr>),
     /// IS [NOT] NULL; true for IS NULL.
     IsNull(Box<Expr>, bool),
+    /// IS [NOT] TRUE | FALSE | UNKNOWN (`None`); true for IS.
+    IsBool(Box<Expr>, Option<bool>, bool),
+    /// IS [NOT] DISTINCT FROM; true for IS DISTINCT FROM.
+    IsDistinct(Box<Expr>, Box<Expr>, bool),
     /// [NOT] IN (list); true for IN.
     In(Box<Expr>, Vec<Expr>, bool),
-    /// A function or aggregate by name: count, sum, min, max, avg, round, lower, upper, coalesce.
-    /// `count(*)` has no arguments.
+    /// BETWEEN low AND high.
+    Between(Box<Expr>, Box<Expr>, Box<Expr>),
+    /// CASE [operand] WHEN … THEN … [ELSE …] END.
+    Case {
+        /// Compared with each WHEN, if there is one.
+        operand: Option<Box<Expr>>,
+        /// WHEN and THEN.
+        branches: Vec<(Expr, Expr)>,
+        /// ELSE.
+        otherwise: Option<Box<Expr>>,
+    },
+    /// A function that is not an aggregate, by name in lower case.
     Call(String, Vec<Expr>),
-    /// A cast, to the type of that SQL name.
-    Cast(Box<Expr>, String),
+    /// An aggregate, by name in lower case.
+    Aggregate {
+        /// The function.
+        name: String,
+        /// Its arguments; `None` is `count(*)`.
+        args: Option<Vec<Expr>>,
+        /// DISTINCT.
+        distinct: bool,
+        /// FILTER (WHERE …).
+        filter: Option<Box<Expr>>,
+    },
+    /// A cast.
+    Cast(Box<Expr>, Type),
+}
+
+/// Whether a function of that name is an aggregate.
+#[must_use]
+pub fn is_aggregate(name: &str) -> bool {
+    super::functions::is_aggregate(name)
 }
 
 /// Operators with two sides.
@@ -101,4 +152,30 @@ pub enum BinaryOp {
     ILike,
     NotILike,
     Concat,
+}
+
+impl BinaryOp {
+    /// As PostgreSQL's messages name it.
+    pub(super) fn symbol(self) -> &'static str {
+        match self {
+            Self::And => "AND",
+            Self::Or => "OR",
+            Self::Eq => "=",
+            Self::NotEq => "<>",
+            Self::Lt => "<",
+            Self::LtEq => "<=",
+            Self::Gt => ">",
+            Self::GtEq => ">=",
+            Self::Add => "+",
+            Self::Sub => "-",
+            Self::Mul => "*",
+            Self::Div => "/",
+            Self::Mod => "%",
+            Self::Like => "~~",
+            Self::NotLike => "!~~",
+            Self::ILike => "~~*",
+            Self::NotILike => "!~~*",
+            Self::Concat => "||",
+        }
+    }
 }

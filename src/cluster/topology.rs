@@ -1,0 +1,432 @@
+//! Which servers form which shard, and which of them answers a given statement.
+//! Must not know SQL or clients, only access and time of the last write.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::error::ClusterError;
+use super::server::ServerState;
+use super::status::{DatabaseStatus, Drift, Health, ServerStatus};
+use crate::catalog::Catalog;
+use crate::config::{self, Database, ReadConsistency, Role};
+use crate::pool::{ControlPool, Endpoint, KeyCache, Lease, Pool, ServerTlsSettings};
+use crate::shard::{Map, ShardId};
+use crate::stats::{PoolLabel, ServerLabel, Stats};
+
+/// One database's servers, their roles and health, and the pools to them.
+pub struct Cluster {
+    pub(super) config: Arc<Database>,
+    /// The database's name on the servers.
+    pub(super) server_database: String,
+    pub(super) shards: Vec<Vec<Arc<ServerState>>>,
+    pub(super) control: Vec<Vec<ControlPool>>,
+    pub(super) stats: Arc<Stats>,
+    tls: ServerTlsSettings,
+    keys: KeyCache,
+    pools: Mutex<HashMap<Account, Arc<UserPools>>>,
+    turn: AtomicU64,
+    pub(super) schema: ArcSwapOption<Schema>,
+    pub(super) schema_changed: Notify,
+    pub(super) schema_lock: tokio::sync::Mutex<()>,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+/// The catalog in force, the map with its keys typed by it, and where shards differ.
+#[derive(Debug, Clone)]
+pub struct Schema {
+    /// The default shard's catalog.
+    pub catalog: Arc<Catalog>,
+    /// The map, its list and range keys of the columns' types.
+    pub map: Arc<Map>,
+    /// Objects in which shards differ.
+    pub drift: Vec<Drift>,
+}
+
+/// Who the proxy is towards a server.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Account {
+    user: String,
+    password: Option<String>,
+    size: u32,
+}
+
+/// The pools of one user, by shard and server.
+pub struct UserPools {
+    pools: Vec<Vec<Pool>>,
+}
+
+impl fmt::Debug for UserPools {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.pools.iter().flatten()).finish()
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cluster({})", self.server_database)
+    }
+}
+
+/// What a statement asks of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Need {
+    /// Whether a replica may answer.
+    pub replica: bool,
+    /// Whether only a replica may answer (an explicit wish).
+    pub only_replica: bool,
+    /// The session's last write on the shard: a replica must have replayed all that was written by then.
+    pub after: Option<Instant>,
+}
+
+impl Need {
+    /// The primary and nothing else.
+    pub const PRIMARY: Self = Self { replica: false, only_replica: false, after: None };
+}
+
+/// A lease with the knowledge of where it leads.
+pub struct Leased {
+    lease: Option<Lease>,
+    server: Arc<ServerState>,
+    endpoint: Arc<Endpoint>,
+    is_replica: bool,
+}
+
+impl fmt::Debug for Leased {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Leased({})", self.server.config.address())
+    }
+}
+
+impl Leased {
+    fn new(lease: Lease, server: Arc<ServerState>, endpoint: Arc<Endpoint>, is_replica: bool) -> Self {
+        server.outstanding.fetch_add(1, Relaxed);
+        Self { lease: Some(lease), server, endpoint, is_replica }
+    }
+
+    /// The server.
+    #[must_use]
+    pub fn server(&self) -> &Arc<ServerState> {
+        &self.server
+    }
+
+    /// Where to send a cancel.
+    #[must_use]
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    /// Whether it was taken as a replica.
+    #[must_use]
+    pub fn is_replica(&self) -> bool {
+        self.is_replica
+    }
+
+    /// Gives the connection back after it has been cleaned in the background.
+    pub fn scrub_and_return(mut self) {
+        if let Some(lease) = self.lease.take() {
+            crate::pool::scrub_and_return(lease);
+        }
+    }
+}
+
+#[expect(clippy::expect_used, reason = "the lease is taken only by a method that consumes the value")]
+impl Deref for Leased {
+    type Target = Lease;
+
+    fn deref(&self) -> &Lease {
+        self.lease.as_ref().expect("a lease lives as long as its owner")
+    }
+}
+
+#[expect(clippy::expect_used, reason = "the lease is taken only by a method that consumes the value")]
+impl DerefMut for Leased {
+    fn deref_mut(&mut self) -> &mut Lease {
+        self.lease.as_mut().expect("a lease lives as long as its owner")
+    }
+}
+
+impl Drop for Leased {
+    fn drop(&mut self) {
+        self.server.outstanding.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Cluster {
+    /// Builds the herd of one database and starts its probes. `asked` is the name the client used, for `*`.
+    #[must_use]
+    pub fn start(config: Arc<Database>, asked: &str, tls: ServerTlsSettings, stats: Arc<Stats>) -> Arc<Self> {
+        let server_database = config.server_database.clone().unwrap_or_else(|| asked.to_owned());
+        let label = if config.is_wildcard() { asked.to_owned() } else { config.name.clone() };
+        let places = config.pool.max_per_server.get() as usize;
+        let shards: Vec<Vec<Arc<ServerState>>> = (0u16..)
+            .zip(&config.shards)
+            .map(|(id, shard)| {
+                let state = |server: &config::Server| {
+                    let slot = stats.server(ServerLabel {
+                        database: label.clone(),
+                        shard: ShardId(id),
+                        shard_name: shard.name.clone(),
+                        address: server.address(),
+                    });
+                    Arc::new(ServerState::new(ShardId(id), shard.name.clone(), server.clone(), slot, places))
+                };
+                shard.servers.iter().map(state).collect()
+            })
+            .collect();
+        let control = shards
+            .iter()
+            .map(|servers| {
+                let pool = |s: &Arc<ServerState>| {
+                    ControlPool::new(&s.config, &server_database, &config.control, &tls)
+                };
+                servers.iter().map(pool).collect()
+            })
+            .collect();
+        let cluster = Arc::new(Self {
+            server_database,
+            shards,
+            control,
+            stats,
+            tls,
+            keys: KeyCache::default(),
+            pools: Mutex::default(),
+            turn: AtomicU64::new(0),
+            schema: ArcSwapOption::empty(),
+            schema_changed: Notify::new(),
+            schema_lock: tokio::sync::Mutex::default(),
+            tasks: Mutex::default(),
+            config,
+        });
+        let tasks = super::health::spawn_probes(&cluster);
+        *cluster.tasks.lock() = tasks;
+        cluster
+    }
+
+    /// Stops the probes; leases in use stay valid.
+    pub fn stop(&self) {
+        self.tasks.lock().drain(..).for_each(|task| task.abort());
+    }
+
+    /// The configuration it was built from.
+    #[must_use]
+    pub fn config(&self) -> &Arc<Database> {
+        &self.config
+    }
+
+    /// The schema in force; `None` until it was read for the first time.
+    #[must_use]
+    pub fn schema(&self) -> Option<Arc<Schema>> {
+        self.schema.load_full()
+    }
+
+    /// The pools of a user, built at first use.
+    #[must_use]
+    pub fn pools_of(&self, user: &config::User) -> Arc<UserPools> {
+        use secrecy::ExposeSecret;
+        let account = Account {
+            user: user.server_user.clone(),
+            password: user.server_password.as_ref().map(|p| p.expose_secret().to_owned()),
+            size: user.pool_size.unwrap_or(self.config.pool.size).get(),
+        };
+        let mut pools = self.pools.lock();
+        let found =
+            pools.entry(account).or_insert_with_key(|account| Arc::new(self.build_pools(user, account.size)));
+        found.clone()
+    }
+
+    fn build_pools(&self, user: &config::User, size: u32) -> UserPools {
+        let pool = |server: &Arc<ServerState>| {
+            let endpoint = Arc::new(Endpoint {
+                host: server.config.host.clone(),
+                port: server.config.port,
+                database: self.server_database.clone(),
+                user: user.server_user.clone(),
+                password: user.server_password.clone(),
+                tls: self.tls.clone(),
+                connect_timeout: self.config.pool.connect_timeout,
+                parameters: Vec::new(),
+                keys: self.keys.clone(),
+            });
+            let stats = self.stats.pool(PoolLabel {
+                database: self.server_database.clone(),
+                shard: server.shard_name.clone(),
+                address: server.config.address(),
+                user: user.server_user.clone(),
+                size,
+            });
+            Pool::new(endpoint, self.config.pool.clone(), size, server.places.clone(), stats)
+        };
+        UserPools { pools: self.shards.iter().map(|servers| servers.iter().map(pool).collect()).collect() }
+    }
+
+    /// Borrows a connection to a server of `shard` that fits the need; reads go on to the next server when one
+    /// cannot be reached. Nothing has been sent when it fails. Cancel safe.
+    ///
+    /// # Errors
+    /// [`ClusterError`]: no primary, two primaries, or the pool's own error.
+    pub async fn lease(&self, pools: &UserPools, shard: ShardId, need: Need) -> Result<Leased, ClusterError> {
+        let mut tried = 0u128;
+        let mut last = None;
+        loop {
+            let picked = match self.pick(shard, need, tried) {
+                Ok(picked) => picked,
+                Err(error) => return Err(last.unwrap_or(error)),
+            };
+            let (index, server, is_replica) = picked;
+            let Some(pool) = pools.pools.get(shard.index()).and_then(|p| p.get(index)) else {
+                return Err(ClusterError::NoSuchShard { shard: shard.index() });
+            };
+            match pool.lease().await {
+                Ok(lease) if !is_replica && lease.is_standby() == Some(true) => {
+                    server.probe_now.notify_one();
+                    return Err(ClusterError::NotPrimary {
+                        shard: server.shard_name.clone(),
+                        address: server.config.address(),
+                    });
+                }
+                Ok(lease) => return Ok(Leased::new(lease, server, pool.endpoint().clone(), is_replica)),
+                Err(error) => {
+                    let down = error.is_server_down();
+                    if down {
+                        server.report_failure(&error.to_string());
+                    }
+                    let give_up = !need.replica || !down;
+                    let error = ClusterError::Lease { shard: server.shard_name.clone(), error };
+                    if give_up {
+                        return Err(error);
+                    }
+                    last = Some(error);
+                    tried |= 1 << index.min(127);
+                }
+            }
+        }
+    }
+
+    /// Which server: the least loaded healthy replica that is fresh enough, else the primary.
+    fn pick(
+        &self,
+        shard: ShardId,
+        need: Need,
+        tried: u128,
+    ) -> Result<(usize, Arc<ServerState>, bool), ClusterError> {
+        let servers =
+            self.shards.get(shard.index()).ok_or(ClusterError::NoSuchShard { shard: shard.index() })?;
+        let untried = |i: usize| tried & (1 << i.min(127)) == 0;
+        let want_replica =
+            need.only_replica || (need.replica && self.config.read_consistency != ReadConsistency::Primary);
+        if want_replica {
+            let candidates =
+                servers.iter().enumerate().filter(|(i, s)| untried(*i) && self.may_read(s, need.after));
+            // Ties are dealt in turn, so that idle replicas share the load.
+            let start = self.turn.fetch_add(1, Relaxed) as usize;
+            let count = servers.len().max(1);
+            let best = candidates.min_by_key(|(i, s)| (s.load(), (i + start) % count));
+            if let Some((i, server)) = best {
+                return Ok((i, server.clone(), true));
+            }
+            if need.only_replica || (!self.config.replica_fallback && need.after.is_none()) {
+                return Err(ClusterError::NoReplica { shard: self.shard_name(shard) });
+            }
+        }
+        let (i, server) = self.primary(shard, servers)?;
+        if untried(i) {
+            Ok((i, server.clone(), false))
+        } else {
+            Err(ClusterError::NoPrimary { shard: self.shard_name(shard), detail: None })
+        }
+    }
+
+    fn may_read(&self, server: &ServerState, after: Option<Instant>) -> bool {
+        let known = server.known.lock();
+        known.role == Some(Role::Replica)
+            && known.health == Health::Up
+            && after.is_none_or(|write| known.caught_up_to.is_some_and(|at| at > write))
+    }
+
+    /// The one primary of a shard. Two of them stop writes until an operator decides.
+    fn primary<'a>(
+        &self,
+        shard: ShardId,
+        servers: &'a [Arc<ServerState>],
+    ) -> Result<(usize, &'a Arc<ServerState>), ClusterError> {
+        let mut primaries = servers.iter().enumerate().filter(|(_, s)| {
+            let known = s.known.lock();
+            known.role == Some(Role::Primary) && known.health != Health::Down
+        });
+        match (primaries.next(), primaries.next()) {
+            (Some(one), None) => Ok(one),
+            (Some((_, a)), Some((_, b))) => Err(ClusterError::TwoPrimaries {
+                shard: self.shard_name(shard),
+                first: a.config.address(),
+                second: b.config.address(),
+            }),
+            (None, _) => {
+                let expected = servers.iter().find(|s| s.config.role == Role::Primary);
+                let detail = expected.and_then(|s| {
+                    let known = s.known.lock();
+                    known.last_error.as_ref().map(|e| format!("{}: {e}", s.config.address()))
+                });
+                Err(ClusterError::NoPrimary { shard: self.shard_name(shard), detail })
+            }
+        }
+    }
+
+    /// A shard's name.
+    #[must_use]
+    pub fn shard_name(&self, shard: ShardId) -> String {
+        self.config.shards.get(shard.index()).map_or_else(|| "?".to_owned(), |s| s.name.clone())
+    }
+
+    /// All that is known of every server, for the virtual tables.
+    #[must_use]
+    pub fn status(&self) -> DatabaseStatus {
+        let schema = self.schema();
+        let servers = self.shards.iter().flatten().map(|s| self.server_status(s)).collect();
+        DatabaseStatus {
+            name: if self.config.is_wildcard() {
+                self.server_database.clone()
+            } else {
+                self.config.name.clone()
+            },
+            servers,
+            map: schema.as_ref().map_or_else(|| self.config.map.clone(), |s| s.map.clone()),
+            catalog_generation: schema.as_ref().map_or(0, |s| s.catalog.generation),
+            schema_drift: schema.map(|s| s.drift.clone()).unwrap_or_default(),
+        }
+    }
+
+    fn server_status(&self, s: &ServerState) -> ServerStatus {
+        let known = s.known.lock();
+        ServerStatus {
+            database: self.config.name.clone(),
+            shard: s.shard_name.clone(),
+            shard_id: s.shard,
+            address: s.config.address(),
+            expected_role: s.config.role,
+            role: known.role,
+            health: known.health,
+            lag_bytes: known.lag_bytes,
+            lag_us: known.lag_us(),
+            since: known.since,
+            last_error: known.last_error.clone(),
+            outstanding: s.outstanding.load(Relaxed),
+            weight: s.config.weight,
+            server_version: known.server_version.map(|v| format!("{}.{}", v / 10_000, v % 10_000)),
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

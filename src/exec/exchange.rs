@@ -1,0 +1,608 @@
+//! The relay: one client, one server, both directions driven at once, bytes copied and only headers read.
+//! Must not know SQL; what to expect is told by whoever filled the upstream buffer.
+//!
+//! `up` holds bytes for the server. `down` holds bytes from the server: those before `ready` may go to the client,
+//! those after it have not been looked at. One read and one write per batch: the buffer that was read is the one
+//! that is written.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes, BytesMut};
+use smallvec::SmallVec;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::expect::{Done, Expect};
+use crate::pool::{ServerConn, Stream};
+use crate::wire::{ErrorFields, TransactionStatus, parse_command_tag, peek_head};
+
+/// A side is not read while this much waits to be written to the other, bytes.
+const HIGH_WATER: usize = 64 << 10;
+/// First size of a read, bytes; grows while reads fill it.
+const READ_MIN: usize = 8 << 10;
+/// Largest size of a read, bytes.
+const READ_MAX: usize = 256 << 10;
+/// The longest message from a server, bytes: PostgreSQL's own limit.
+const MAX_SERVER_BODY: usize = (1 << 30) + 1024;
+
+/// Why [`Exchange::poll`] returned.
+#[derive(Debug)]
+pub enum Event {
+    /// New bytes of the client are in its buffer.
+    Client,
+    /// The client closed its side or broke.
+    ClientGone,
+    /// Answers came in; see [`Exchange::done`].
+    Progress,
+    /// Nothing is owed and nothing waits to be written.
+    Drained,
+    /// The server is gone. Nothing more will come.
+    ServerLost(Lost),
+}
+
+/// How a server was lost.
+#[derive(Debug)]
+pub struct Lost {
+    /// What it said before, if it said anything (57P01 and its like).
+    pub said: Option<ErrorFields>,
+    /// The I/O error, if there was one.
+    pub io: Option<io::Error>,
+}
+
+/// Until when [`Exchange::poll`] goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watch {
+    /// Until all answers have come.
+    Answers,
+    /// Until the client says something.
+    Idle,
+}
+
+/// The state of one client's conversation with one server.
+#[derive(Debug, Default)]
+pub struct Exchange {
+    /// Bytes for the server.
+    pub up: BytesMut,
+    down: BytesMut,
+    /// How much of `down` may go to the client.
+    ready: usize,
+    /// Bytes of a message that pass through unseen.
+    pass: usize,
+    expect: VecDeque<Expect>,
+    /// Of the statement list of a simple Query: how many have completed.
+    query_done: u32,
+    /// What happened since it was last taken.
+    pub done: SmallVec<[Done; 2]>,
+    status: Option<TransactionStatus>,
+    /// An error came and the rest up to Sync is skipped by the server.
+    skipping: bool,
+    /// The server wants CopyData.
+    copy_in: bool,
+    /// Whether anything of this exchange has reached the client's buffer.
+    answered: bool,
+    read_size: usize,
+    /// Extended-protocol messages have gone out that no Sync has closed.
+    open_batch: bool,
+    received: u64,
+    sent: u64,
+    swallowed_error: Option<ErrorFields>,
+}
+
+impl Exchange {
+    /// With empty buffers.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { read_size: READ_MIN, ..Self::default() }
+    }
+
+    /// Ready for another server; buffers keep their room.
+    pub fn start(&mut self) {
+        debug_assert!(self.expect.is_empty() && self.up.is_empty());
+        self.status = None;
+        self.skipping = false;
+        self.copy_in = false;
+        self.open_batch = false;
+        self.answered = false;
+        self.pass = 0;
+    }
+
+    /// Bytes put in `up` will be answered so.
+    pub fn expect(&mut self, answer: Expect) {
+        match answer {
+            Expect::Query { .. } | Expect::Prefix => {}
+            Expect::Sync { .. } => self.open_batch = false,
+            Expect::Local(_) => {}
+            Expect::Parse { .. }
+            | Expect::Bind
+            | Expect::Close { .. }
+            | Expect::DescribeStatement
+            | Expect::DescribePortal
+            | Expect::Execute { .. }
+            | Expect::Refuse(_) => self.open_batch = true,
+        }
+        self.expect.push_back(answer);
+    }
+
+    /// Puts bytes of the proxy's own where the client will read them, in turn with what the server still owes.
+    pub fn say(&mut self, bytes: Bytes) {
+        if self.expect.is_empty() {
+            self.insert(&bytes);
+        } else {
+            self.expect.push_back(Expect::Local(bytes));
+        }
+    }
+
+    /// The buffer that goes to the client, for answers made without any server. Only when nothing is owed.
+    pub fn local(&mut self, write: impl FnOnce(&mut BytesMut)) {
+        debug_assert!(self.ready == self.down.len());
+        write(&mut self.down);
+        self.ready = self.down.len();
+        self.answered = true;
+    }
+
+    /// The transaction status of the last ReadyForQuery, before any patching.
+    #[must_use]
+    pub fn status(&self) -> Option<TransactionStatus> {
+        self.status
+    }
+
+    /// Whether the server waits for CopyData.
+    #[must_use]
+    pub fn is_copy_in(&self) -> bool {
+        self.copy_in
+    }
+
+    /// The client has sent CopyDone or CopyFail.
+    pub fn end_copy_in(&mut self) {
+        self.copy_in = false;
+    }
+
+    /// Whether messages went out that no Sync has closed.
+    #[must_use]
+    pub fn is_batch_open(&self) -> bool {
+        self.open_batch
+    }
+
+    /// Whether the batch being filled has already failed: its further messages up to Sync are answered by nobody.
+    /// (While an answer is owed, the batch that failed is an earlier one, closed by its Sync.)
+    #[must_use]
+    pub fn is_skipping(&self) -> bool {
+        self.skipping && self.expect.is_empty()
+    }
+
+    /// Whether answers are still to come.
+    #[must_use]
+    pub fn is_owed(&self) -> bool {
+        !self.expect.is_empty()
+    }
+
+    /// Whether the client may have seen something of the answer.
+    #[must_use]
+    pub fn has_answered(&self) -> bool {
+        self.answered
+    }
+
+    /// Takes the error of a swallowed prefix, if there was one.
+    pub fn take_prefix_error(&mut self) -> Option<ErrorFields> {
+        self.swallowed_error.take()
+    }
+
+    /// Bytes received from and sent to servers and clients since the last call.
+    pub fn take_traffic(&mut self) -> (u64, u64) {
+        (std::mem::take(&mut self.received), std::mem::take(&mut self.sent))
+    }
+
+    /// Forgets what a lost server owed. Returns whether the client is inside a message or batch that must be ended
+    /// by an error: `None` if nothing was owed, else whether a ReadyForQuery was owed to it.
+    pub fn abandon(&mut self) -> Option<bool> {
+        let owed = !self.expect.is_empty() || self.open_batch || self.copy_in;
+        let ready =
+            self.expect.iter().any(|e| matches!(e, Expect::Query { .. } | Expect::Sync { forward: true }));
+        for skipped in self.expect.drain(..) {
+            if let Expect::Parse { key: Some(key), .. } = skipped {
+                self.done.push(Done::NotPrepared(key));
+            }
+        }
+        self.down.truncate(self.ready);
+        self.up.clear();
+        self.pass = 0;
+        self.copy_in = false;
+        self.open_batch = false;
+        self.skipping = false;
+        owed.then_some(ready)
+    }
+
+    /// Whether a message is half written to the client: then nothing can be put in, only the connection closed.
+    #[must_use]
+    pub fn is_torn(&self) -> bool {
+        self.pass > 0
+    }
+
+    /// Whether all is written and nothing owed.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.expect.is_empty()
+            && self.up.is_empty()
+            && self.down.is_empty()
+            && !self.copy_in
+            && !self.open_batch
+    }
+
+    /// Drives both directions until something happened. `want_client`: whether the client may be read now.
+    ///
+    /// With `Watch::Idle` it goes on when nothing is owed, to pass on what a server says unasked. Cancel safe: all
+    /// state is in `self`.
+    pub fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Stream,
+        inbuf: &mut BytesMut,
+        server: &mut ServerConn,
+        (want_client, watch): (bool, Watch),
+    ) -> Poll<Event> {
+        if let Err(error) = self.write_up(cx, &mut server.stream) {
+            return Poll::Ready(Event::ServerLost(Lost { said: None, io: Some(error) }));
+        }
+        loop {
+            if let Err(error) = self.write_down(cx, client) {
+                tracing::debug!(%error, "client connection broke");
+                return Poll::Ready(Event::ClientGone);
+            }
+            if watch == Watch::Answers && self.is_drained() {
+                return Poll::Ready(Event::Drained);
+            }
+            if self.ready >= HIGH_WATER {
+                break; // a slow client slows its own server
+            }
+            match self.read_server(cx, server) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Event::ServerLost(Lost { said: None, io: None })),
+                Poll::Ready(Ok(_)) => {
+                    if let Some(lost) = self.scan(server) {
+                        return Poll::Ready(Event::ServerLost(lost));
+                    }
+                    if !self.done.is_empty() || (self.expect.is_empty() && self.open_batch) || self.copy_in {
+                        return match self.write_down(cx, client) {
+                            Ok(()) => Poll::Ready(Event::Progress),
+                            Err(error) => {
+                                tracing::debug!(%error, "client connection broke");
+                                Poll::Ready(Event::ClientGone)
+                            }
+                        };
+                    }
+                }
+                Poll::Ready(Err(error)) => {
+                    return Poll::Ready(Event::ServerLost(Lost { said: None, io: Some(error) }));
+                }
+                Poll::Pending => break,
+            }
+        }
+        if want_client && self.up.len() < HIGH_WATER {
+            return self.read_client(cx, client, inbuf);
+        }
+        Poll::Pending
+    }
+
+    /// Writes what is ready to the client, without any server.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>, client: &mut Stream) -> Poll<io::Result<()>> {
+        if let Err(error) = self.write_down(cx, client) {
+            return Poll::Ready(Err(error));
+        }
+        if self.ready == 0 { Pin::new(client).poll_flush(cx) } else { Poll::Pending }
+    }
+
+    fn read_client(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Stream,
+        inbuf: &mut BytesMut,
+    ) -> Poll<Event> {
+        inbuf.reserve(READ_MIN);
+        match poll_read(cx, client, inbuf) {
+            Poll::Ready(Ok(0)) => Poll::Ready(Event::ClientGone),
+            Poll::Ready(Ok(_)) => Poll::Ready(Event::Client),
+            Poll::Ready(Err(error)) => {
+                tracing::debug!(%error, "client connection broke");
+                Poll::Ready(Event::ClientGone)
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn write_up(&mut self, cx: &mut Context<'_>, server: &mut Stream) -> io::Result<()> {
+        let written = write_all_possible(cx, server, &self.up)?;
+        self.up.advance(written);
+        Ok(())
+    }
+
+    fn write_down(&mut self, cx: &mut Context<'_>, client: &mut Stream) -> io::Result<()> {
+        if self.ready == 0 {
+            return Ok(());
+        }
+        let written = write_all_possible(cx, client, self.down.get(..self.ready).unwrap_or_default())?;
+        self.down.advance(written);
+        self.ready -= written;
+        self.sent += written as u64;
+        Ok(())
+    }
+
+    fn read_server(&mut self, cx: &mut Context<'_>, server: &mut ServerConn) -> Poll<io::Result<usize>> {
+        self.down.reserve(self.read_size);
+        let room = self.down.capacity() - self.down.len();
+        let read = poll_read(cx, &mut server.stream, &mut self.down);
+        if let Poll::Ready(Ok(n)) = read {
+            self.received += n as u64;
+            // A read that filled its room means more is waiting: fewer, larger reads are cheaper.
+            self.read_size = if n >= room { (self.read_size * 2).min(READ_MAX) } else { self.read_size };
+        }
+        read
+    }
+
+    /// Looks at what was read, message by message, and decides what the client gets.
+    fn scan(&mut self, server: &mut ServerConn) -> Option<Lost> {
+        self.put_in_local();
+        loop {
+            if self.pass > 0 {
+                let n = self.pass.min(self.down.len() - self.ready);
+                self.pass -= n;
+                self.ready += n;
+                if self.pass > 0 {
+                    return None;
+                }
+            }
+            let rest = self.down.get(self.ready..).unwrap_or_default();
+            let head = match peek_head(rest, MAX_SERVER_BODY) {
+                Ok(Some(head)) => head,
+                Ok(None) => return None,
+                Err(error) => {
+                    let io = io::Error::new(io::ErrorKind::InvalidData, error);
+                    return Some(Lost { said: None, io: Some(io) });
+                }
+            };
+            if matches!(head.tag, b'D' | b'd') {
+                if self.is_swallowing() {
+                    if rest.len() < head.total() {
+                        return None;
+                    }
+                    self.cut(head.total());
+                } else {
+                    self.answered = true;
+                    self.pass = head.total();
+                }
+                continue;
+            }
+            if rest.len() < head.total() {
+                return None;
+            }
+            if let Some(lost) = self.message(head.tag, head.total(), server) {
+                return Some(lost);
+            }
+            self.put_in_local();
+        }
+    }
+
+    fn is_swallowing(&self) -> bool {
+        matches!(self.expect.front(), Some(Expect::Prefix))
+    }
+
+    /// One whole message other than a row, at `ready`.
+    fn message(&mut self, tag: u8, total: usize, server: &mut ServerConn) -> Option<Lost> {
+        let body = self.down.get(self.ready + 5..self.ready + total).unwrap_or_default();
+        let mut forward = !self.is_swallowing();
+        match tag {
+            b'Z' => {
+                let status = body.first().and_then(|b| TransactionStatus::from_byte(*b));
+                forward = self.ready_for_query(status);
+            }
+            b'C' | b'I' | b's' => {
+                let tag_text = if tag == b'C' { parse_command_tag(body).unwrap_or_default() } else { "" };
+                let mark = match self.expect.front() {
+                    Some(Expect::Query { mark }) if *mark != 0 => {
+                        self.query_done += 1;
+                        Some(mark + self.query_done - 1)
+                    }
+                    Some(Expect::Execute { mark }) => {
+                        let mark = *mark;
+                        let tag_text = tag_text.to_owned();
+                        self.expect.pop_front();
+                        if mark != 0 && tag != b's' {
+                            self.done.push(Done::Command { mark, tag: tag_text });
+                        }
+                        self.take(total, true);
+                        return None;
+                    }
+                    _ => None,
+                };
+                if let Some(mark) = mark {
+                    let tag = tag_text.to_owned();
+                    self.done.push(Done::Command { mark, tag });
+                }
+            }
+            b'1' => {
+                if let Some(Expect::Parse { forward: wanted, key }) = self.expect.pop_front() {
+                    forward = wanted;
+                    if let Some(key) = key {
+                        self.done.push(Done::Prepared(key));
+                    }
+                }
+            }
+            b'2' => {
+                self.expect.pop_front();
+            }
+            b'3' => {
+                if let Some(Expect::Close { forward: wanted }) = self.expect.pop_front() {
+                    forward = wanted;
+                }
+            }
+            b'T' | b'n' => {
+                if matches!(self.expect.front(), Some(Expect::DescribeStatement | Expect::DescribePortal)) {
+                    self.expect.pop_front();
+                }
+            }
+            b'G' => self.copy_in = true,
+            b'S' => server.note_parameter(body),
+            b'E' => return self.error(total),
+            b'N' if is_going_down(body) => {
+                // The farewell of a server that is stopped at once; what matters follows or the line is cut.
+                forward = false;
+            }
+            _ => {}
+        }
+        self.take(total, forward);
+        None
+    }
+
+    /// Advances over one message: forwarded, or cut out.
+    fn take(&mut self, total: usize, forward: bool) {
+        if forward {
+            self.ready += total;
+            self.answered = true;
+        } else {
+            self.cut(total);
+        }
+    }
+
+    fn ready_for_query(&mut self, status: Option<TransactionStatus>) -> bool {
+        let front = self.expect.pop_front();
+        self.query_done = 0;
+        self.skipping = false;
+        self.copy_in = false;
+        self.status = status;
+        match front {
+            Some(Expect::Sync { forward }) => forward,
+            Some(Expect::Prefix) => false,
+            _ => true,
+        }
+    }
+
+    fn error(&mut self, total: usize) -> Option<Lost> {
+        let body = self.down.get(self.ready + 5..self.ready + total).unwrap_or_default();
+        let fields = ErrorFields::parse(body).unwrap_or_default();
+        if fields.is_fatal() {
+            return Some(Lost { said: Some(fields), io: None });
+        }
+        self.copy_in = false;
+        match self.expect.front() {
+            Some(Expect::Prefix) => {
+                self.swallowed_error = Some(fields);
+                self.cut(total);
+                return None;
+            }
+            Some(Expect::Query { .. }) => {}
+            Some(Expect::Refuse(instead)) => {
+                let instead = instead.clone();
+                self.cut(total);
+                self.insert(&instead);
+                self.skip_to_sync();
+                return None;
+            }
+            _ => self.skip_to_sync(),
+        }
+        self.done.push(Done::Error(fields));
+        self.take(total, true);
+        None
+    }
+
+    /// An error in the extended protocol: the server answers nothing more before Sync.
+    fn skip_to_sync(&mut self) {
+        self.skipping = true;
+        while let Some(next) = self.expect.front() {
+            match next {
+                Expect::Sync { .. } | Expect::Query { .. } | Expect::Prefix => break,
+                Expect::Parse { key: Some(key), .. } => self.done.push(Done::NotPrepared(*key)),
+                Expect::Parse { key: None, .. }
+                | Expect::Bind
+                | Expect::Close { .. }
+                | Expect::DescribeStatement
+                | Expect::DescribePortal
+                | Expect::Execute { .. }
+                | Expect::Local(_)
+                | Expect::Refuse(_) => {}
+            }
+            self.expect.pop_front();
+        }
+    }
+
+    fn put_in_local(&mut self) {
+        if self.pass > 0 {
+            return;
+        }
+        while let Some(Expect::Local(_)) = self.expect.front() {
+            if let Some(Expect::Local(bytes)) = self.expect.pop_front() {
+                self.insert(&bytes);
+            }
+        }
+    }
+
+    /// Lets entries of the proxy's own at the head of the queue take their turn.
+    pub fn settle(&mut self) {
+        self.put_in_local();
+    }
+
+    /// Cuts `n` bytes at `ready` out of what the client gets.
+    fn cut(&mut self, n: usize) {
+        if self.ready == 0 {
+            self.down.advance(n);
+        } else {
+            let tail = self.down.split_off(self.ready + n);
+            self.down.truncate(self.ready);
+            self.down.unsplit_or_copy(tail);
+        }
+    }
+
+    fn insert(&mut self, bytes: &[u8]) {
+        if self.ready == self.down.len() {
+            self.down.extend_from_slice(bytes);
+        } else {
+            let tail = self.down.split_off(self.ready);
+            self.down.extend_from_slice(bytes);
+            self.down.unsplit_or_copy(tail);
+        }
+        self.ready += bytes.len();
+        self.answered = true;
+    }
+}
+
+trait Rejoin {
+    fn unsplit_or_copy(&mut self, tail: BytesMut);
+}
+
+impl Rejoin for BytesMut {
+    /// The gap before `tail` makes it another piece of the same allocation: short tails are copied.
+    fn unsplit_or_copy(&mut self, tail: BytesMut) {
+        if self.is_empty() {
+            *self = tail;
+        } else {
+            self.extend_from_slice(&tail);
+        }
+    }
+}
+
+/// SQLSTATE class 57P: the server is being shut down, crashed, or cannot serve.
+fn is_going_down(body: &[u8]) -> bool {
+    ErrorFields::parse(body).is_ok_and(|f| f.code.starts_with("57P"))
+}
+
+fn poll_read(cx: &mut Context<'_>, from: &mut Stream, into: &mut BytesMut) -> Poll<io::Result<usize>> {
+    tokio_util::io::poll_read_buf(Pin::new(from) as Pin<&mut (dyn AsyncRead + Send)>, cx, into)
+}
+
+fn write_all_possible(cx: &mut Context<'_>, to: &mut Stream, bytes: &[u8]) -> io::Result<usize> {
+    let mut written = 0;
+    while let Some(rest) = bytes.get(written..).filter(|r| !r.is_empty()) {
+        match Pin::new(&mut *to).poll_write(cx, rest) {
+            Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(Ok(n)) => written += n,
+            Poll::Ready(Err(error)) => return Err(error),
+            Poll::Pending => break,
+        }
+    }
+    if to.is_tls() && written > 0 {
+        // rustls buffers: without this the last record may stay behind.
+        if let Poll::Ready(Err(error)) = Pin::new(to).poll_flush(cx) {
+            return Err(error);
+        }
+    }
+    Ok(written)
+}

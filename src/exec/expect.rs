@@ -1,0 +1,68 @@
+//! What a server owes: one entry for every answer that is still to come, in order.
+//! Must not know sockets or statements' texts.
+
+use bytes::Bytes;
+
+use crate::pool::StatementKey;
+
+/// One answer that is still to come, and what becomes of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expect {
+    /// ParseComplete. Swallowed when the proxy itself sent the Parse.
+    Parse {
+        /// Whether the client asked for it.
+        forward: bool,
+        /// What the server will then hold; `None` for the unnamed statement.
+        key: Option<StatementKey>,
+    },
+    /// BindComplete.
+    Bind,
+    /// CloseComplete.
+    Close {
+        /// Whether the client asked for it.
+        forward: bool,
+    },
+    /// ParameterDescription, then RowDescription or NoData.
+    DescribeStatement,
+    /// RowDescription or NoData.
+    DescribePortal,
+    /// Rows, then CommandComplete, EmptyQueryResponse or PortalSuspended.
+    Execute {
+        /// The caller's mark of what completed; 0 is "nothing of interest".
+        mark: u32,
+    },
+    /// Everything up to ReadyForQuery of a simple Query or FunctionCall, forwarded.
+    Query {
+        /// The caller's mark of the first statement in it; the next ones count up from it.
+        mark: u32,
+    },
+    /// Everything up to ReadyForQuery, swallowed: BEGIN and its like, sent ahead of a client's statement.
+    Prefix,
+    /// ReadyForQuery after Sync.
+    Sync {
+        /// Whether the client asked for it.
+        forward: bool,
+    },
+    /// Bytes of the proxy's own, put in when their turn comes; dropped when an error skips to Sync.
+    Local(Bytes),
+    /// The server will fail here, for the proxy made it to; the client sees this ErrorResponse instead.
+    Refuse(Bytes),
+}
+
+/// What happened while answers came in, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Done {
+    /// A statement completed: its mark, and its command tag (empty for an empty query or a suspended portal).
+    Command {
+        /// As given in [`Expect`].
+        mark: u32,
+        /// e.g. `INSERT 0 1`.
+        tag: String,
+    },
+    /// The server now holds a prepared statement.
+    Prepared(StatementKey),
+    /// A Parse failed or was skipped.
+    NotPrepared(StatementKey),
+    /// An error was forwarded: its SQLSTATE and message.
+    Error(crate::wire::ErrorFields),
+}

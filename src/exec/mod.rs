@@ -1,0 +1,10 @@
+//! Carries out a route: the relay to one server, and the reading of many at once.
+//! Must not know SQL text beyond what a route hands it, nor how clients log in.
+
+mod exchange; // one client, one server, both directions
+mod expect; // what a server still owes
+mod scatter; // one statement on many shards, rows concatenated
+
+pub use self::exchange::{Event, Exchange, Lost, Watch};
+pub use self::expect::{Done, Expect};
+pub use self::scatter::{Outcome, Request, Scatter, ScatterError};

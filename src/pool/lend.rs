@@ -1,0 +1,348 @@
+//! Lending server connections: a fair queue in front of bb8, which keeps them.
+//! Must not know what a lease is used for.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rand::Rng;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use super::server::ServerConn;
+use super::{ConnectError, Endpoint, connect};
+use crate::config;
+use crate::stats::PoolStats;
+use crate::wire::{Blame, ClientFacing, SqlState};
+
+/// How bb8 opens and judges connections.
+struct Manager {
+    endpoint: Arc<Endpoint>,
+    settings: config::Pool,
+    /// Connections to this server, of all users together.
+    places: Arc<Semaphore>,
+    stats: Arc<PoolStats>,
+}
+
+impl bb8::ManageConnection for Manager {
+    type Connection = Box<ServerConn>;
+    type Error = Arc<OpenError>;
+
+    async fn connect(&self) -> Result<Self::Connection, Self::Error> {
+        let place = self.places.clone().try_acquire_owned();
+        let place = place.map_err(|_| Arc::new(OpenError::Full { address: self.endpoint.address() }))?;
+        let opened = connect(&self.endpoint).await.map_err(|e| Arc::new(OpenError::Connect(e)))?;
+        // bb8's own lifetime has no jitter: a herd opened together would be closed together.
+        let life = self.settings.max_lifetime.mul_f64(1.0 - 0.1 * rand::rng().random::<f64>());
+        let prepared = self.settings.prepared_statements;
+        let conn = ServerConn::new(opened, prepared, Instant::now() + life, place, self.stats.clone());
+        Ok(Box::new(conn))
+    }
+
+    async fn is_valid(&self, conn: &mut Self::Connection) -> Result<(), Self::Error> {
+        if conn.is_quiet() { Ok(()) } else { Err(Arc::new(OpenError::Stale)) }
+    }
+
+    fn has_broken(&self, conn: &mut Self::Connection) -> bool {
+        let spent = conn.is_spent();
+        if spent {
+            self.stats.broken.fetch_add(1, Relaxed);
+        }
+        spent
+    }
+}
+
+/// Why no connection could be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It failed.
+    #[error(transparent)]
+    Connect(ConnectError),
+    /// All users together have as many connections to the server as `max_per_server` allows.
+    #[error("server {address} already has as many connections as pool.max_per_server allows")]
+    Full {
+        /// `host:port`.
+        address: String,
+    },
+    /// An idle one was closed by the server; another is opened.
+    #[error("an idle connection was closed by the server")]
+    Stale,
+}
+
+/// Why nothing was lent.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LeaseError {
+    /// The queue was too long.
+    #[error("no connection to server {address} became free within {waited_ms} ms (pool of {size})")]
+    QueueTimeout {
+        /// `host:port`.
+        address: String,
+        /// How long was waited, ms.
+        waited_ms: u128,
+        /// The pool's size.
+        size: u32,
+    },
+    /// The server could not be reached, or refused.
+    #[error("{0}")]
+    Open(Arc<OpenError>),
+    /// Nothing came of it in time.
+    #[error("server {address} did not accept a connection within {waited_ms} ms")]
+    ConnectTimeout {
+        /// `host:port`.
+        address: String,
+        /// How long was waited, ms.
+        waited_ms: u128,
+    },
+}
+
+impl LeaseError {
+    /// Whether the server itself is the trouble, so that another one may do.
+    #[must_use]
+    pub fn is_server_down(&self) -> bool {
+        match self {
+            Self::QueueTimeout { .. } => false,
+            Self::Open(e) => !matches!(**e, OpenError::Full { .. }),
+            Self::ConnectTimeout { .. } => true,
+        }
+    }
+}
+
+impl ClientFacing for LeaseError {
+    fn sqlstate(&self) -> SqlState {
+        match self {
+            Self::QueueTimeout { .. } => SqlState::TOO_MANY_CONNECTIONS,
+            Self::Open(e) => match &**e {
+                OpenError::Connect(e) => e.sqlstate(),
+                OpenError::Full { .. } => SqlState::TOO_MANY_CONNECTIONS,
+                OpenError::Stale => SqlState::CONNECTION_FAILURE,
+            },
+            Self::ConnectTimeout { .. } => SqlState::CONNECTION_FAILURE,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::QueueTimeout { .. } => {
+                Some("Raise pool.size or pool.queue_timeout_ms, or end transactions sooner.".to_owned())
+            }
+            Self::Open(e) if matches!(**e, OpenError::Full { .. }) => {
+                Some("Raise pool.max_per_server, or lower pool.size.".to_owned())
+            }
+            Self::Open(_) | Self::ConnectTimeout { .. } => None,
+        }
+    }
+
+    fn blame(&self) -> Blame {
+        match self {
+            Self::QueueTimeout { .. } => Blame::Proxy,
+            Self::Open(_) | Self::ConnectTimeout { .. } => Blame::Server,
+        }
+    }
+}
+
+/// bb8 tells waiters nothing about failed connects; this does.
+#[derive(Debug, Default)]
+struct Failures {
+    last: Mutex<Option<Arc<OpenError>>>,
+    happened: Notify,
+}
+
+#[derive(Debug, Clone)]
+struct Sink(Arc<Failures>);
+
+impl bb8::ErrorSink<Arc<OpenError>> for Sink {
+    fn sink(&self, error: Arc<OpenError>) {
+        if matches!(*error, OpenError::Stale) {
+            return;
+        }
+        *self.0.last.lock() = Some(error);
+        self.0.happened.notify_waiters();
+    }
+
+    fn boxed_clone(&self) -> Box<dyn bb8::ErrorSink<Arc<OpenError>>> {
+        Box::new(self.clone())
+    }
+}
+
+/// The connections to one server for one user.
+#[derive(Clone)]
+pub struct Pool {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    bb8: bb8::Pool<Manager>,
+    /// bb8 alone lets whoever comes back first take what another was woken for; this queue is fair.
+    queue: Arc<Semaphore>,
+    failures: Arc<Failures>,
+    endpoint: Arc<Endpoint>,
+    size: u32,
+    settings: config::Pool,
+    stats: Arc<PoolStats>,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pool({}, size {})", self.inner.endpoint.address(), self.inner.size)
+    }
+}
+
+impl Pool {
+    /// An empty pool; opens nothing yet.
+    #[must_use]
+    pub fn new(
+        endpoint: Arc<Endpoint>,
+        settings: config::Pool,
+        size: u32,
+        places: Arc<Semaphore>,
+        stats: Arc<PoolStats>,
+    ) -> Self {
+        let failures = Arc::new(Failures::default());
+        let manager =
+            Manager { endpoint: endpoint.clone(), settings: settings.clone(), places, stats: stats.clone() };
+        let bb8 = bb8::Pool::builder()
+            .max_size(size)
+            .min_idle(Some(settings.min_idle.min(size)))
+            .test_on_check_out(true)
+            .max_lifetime(None) // with jitter in ServerConn
+            .idle_timeout(Some(settings.idle_timeout))
+            .connection_timeout(settings.connect_timeout)
+            .queue_strategy(bb8::QueueStrategy::Lifo)
+            .retry_connection(false)
+            .error_sink(Box::new(Sink(failures.clone())))
+            .build_unchecked(manager);
+        let queue = Arc::new(Semaphore::new(size as usize));
+        Self { inner: Arc::new(Inner { bb8, queue, failures, endpoint, size, settings, stats }) }
+    }
+
+    /// Where it connects to.
+    #[must_use]
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.inner.endpoint
+    }
+
+    /// Open and idle connections now.
+    #[must_use]
+    pub fn counts(&self) -> (u32, u32) {
+        let state = self.inner.bb8.state();
+        (state.connections, state.idle_connections)
+    }
+
+    /// Borrows a connection: first come, first served. Cancel safe.
+    ///
+    /// # Errors
+    /// [`LeaseError`]: the queue was too long, or the server is not to be had. A failed connect is told at once.
+    pub async fn lease(&self) -> Result<Lease, LeaseError> {
+        let inner = &*self.inner;
+        let turn = match inner.queue.clone().try_acquire_owned() {
+            Ok(turn) => turn,
+            Err(_) => self.queue().await?,
+        };
+        // Registered before bb8 is asked, so that no failure slips between.
+        let failed = inner.failures.happened.notified();
+        tokio::pin!(failed);
+        failed.as_mut().enable();
+        let conn = tokio::select! {
+            biased;
+            got = inner.bb8.get_owned() => got.map_err(|e| self.explain(e))?,
+            () = failed => return Err(self.last_failure()),
+        };
+        inner.stats.leases.fetch_add(1, Relaxed);
+        inner.stats.in_use.fetch_add(1, Relaxed);
+        Ok(Lease { conn, stats: inner.stats.clone(), _turn: turn })
+    }
+
+    async fn queue(&self) -> Result<OwnedSemaphorePermit, LeaseError> {
+        let inner = &*self.inner;
+        let waiting = Waiting::new(&inner.stats);
+        let turn =
+            tokio::time::timeout(inner.settings.queue_timeout, inner.queue.clone().acquire_owned()).await;
+        match turn {
+            Ok(Ok(turn)) => Ok(turn),
+            Ok(Err(_)) | Err(_) => {
+                inner.stats.timeouts.fetch_add(1, Relaxed);
+                Err(LeaseError::QueueTimeout {
+                    address: inner.endpoint.address(),
+                    waited_ms: waiting.elapsed().as_millis(),
+                    size: inner.size,
+                })
+            }
+        }
+    }
+
+    fn explain(&self, error: bb8::RunError<Arc<OpenError>>) -> LeaseError {
+        match error {
+            bb8::RunError::User(e) => LeaseError::Open(e),
+            bb8::RunError::TimedOut => LeaseError::ConnectTimeout {
+                address: self.inner.endpoint.address(),
+                waited_ms: self.inner.settings.connect_timeout.as_millis(),
+            },
+        }
+    }
+
+    fn last_failure(&self) -> LeaseError {
+        let last = self.inner.failures.last.lock().clone();
+        last.map_or_else(|| self.explain(bb8::RunError::TimedOut), LeaseError::Open)
+    }
+}
+
+/// Counts one waiter while it waits; also when its future is dropped.
+struct Waiting<'a> {
+    stats: &'a PoolStats,
+    since: Instant,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(stats: &'a PoolStats) -> Self {
+        stats.waiting.fetch_add(1, Relaxed);
+        Self { stats, since: Instant::now() }
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.since.elapsed()
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.stats.waiting.fetch_sub(1, Relaxed);
+        self.stats.wait_us.fetch_add(self.elapsed().as_micros() as u64, Relaxed);
+    }
+}
+
+/// A borrowed connection; given back when dropped, closed if it is dirty or too old by then.
+pub struct Lease {
+    conn: bb8::PooledConnection<'static, Manager>,
+    stats: Arc<PoolStats>,
+    // Dropped last: the next in the queue must find the connection already back.
+    _turn: OwnedSemaphorePermit,
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lease(pid {})", self.conn.pid)
+    }
+}
+
+impl Deref for Lease {
+    type Target = ServerConn;
+
+    fn deref(&self) -> &ServerConn {
+        &self.conn
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut ServerConn {
+        &mut self.conn
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.stats.in_use.fetch_sub(1, Relaxed);
+    }
+}

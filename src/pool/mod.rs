@@ -1,0 +1,26 @@
+//! Server connections: opened, authenticated, lent out, cleaned and closed.
+//! Knows addresses and passwords; must not know shards, SQL text or clients.
+
+mod auth; // the login dialogue with a server
+mod conn; // one connection: dial, TLS, login, cancel
+mod control; // control connections: probes, catalogs
+mod der; // the three fields of a certificate that rustls does not hand out
+mod error; // why a connection could not be opened
+mod lend; // the queue and the pool
+mod reset; // cleaning what a client left behind
+mod scram; // SCRAM-SHA-256, the client's half
+mod server; // one connection as the pool keeps it
+mod settings; // a client's session settings
+mod stream; // a socket, plain or TLS
+mod tls; // how much is asked of a server's certificate
+
+pub use self::conn::{Endpoint, Opened, cancel, connect};
+pub use self::control::{ControlError, ControlPool};
+pub use self::error::ConnectError;
+pub use self::lend::{Lease, LeaseError, OpenError, Pool};
+pub use self::reset::scrub_and_return;
+pub use self::scram::{KeyCache, ScramKeys};
+pub use self::server::{PreparedSet, ServerConn, ServerError, StatementKey};
+pub use self::settings::Settings;
+pub use self::stream::{Idle, Stream};
+pub use self::tls::{ServerTlsSettings, TlsSetupError};

@@ -1,0 +1,300 @@
+//! One server connection as a pool keeps it: the socket, what the server knows, and whether it is clean.
+//! Must not know clients or SQL, only statements' hashes.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use super::settings::Settings;
+use super::stream::Stream;
+use super::{Idle, Opened};
+use crate::stats::PoolStats;
+use crate::wire::{
+    ErrorFields, FrontendWriter, TransactionStatus, WireError, next_frame, parse_parameter_status,
+};
+
+/// Names a prepared statement by its text and parameter types, the same in every session: a 128-bit hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StatementKey(pub u128);
+
+impl StatementKey {
+    /// The name it has on servers.
+    #[must_use]
+    pub fn server_name(self) -> String {
+        format!("pgherd_{:032x}", self.0)
+    }
+}
+
+/// A server connection.
+#[derive(Debug)]
+pub struct ServerConn {
+    /// The socket.
+    pub stream: Stream,
+    /// The server's process id.
+    pub pid: u32,
+    /// What a CancelRequest must show.
+    pub secret: Bytes,
+    /// Whether all is known to be as a new client expects it: set before the first byte goes out, cleared after
+    /// ReadyForQuery. One that is dirty when it comes back is closed.
+    dirty: bool,
+    /// Reported parameters, as the server last said.
+    pub parameters: BTreeMap<String, String>,
+    /// The settings that were applied, `None` right after login.
+    pub applied: Option<Arc<Settings>>,
+    /// Prepared under their server names.
+    pub prepared: PreparedSet,
+    /// What the unnamed statement holds.
+    pub unnamed: Option<StatementKey>,
+    expires: Instant,
+    /// Its place among the server's connections, given back when it is closed.
+    _place: OwnedSemaphorePermit,
+    _counted: Counted,
+}
+
+/// Counts a connection as long as it is open.
+#[derive(Debug)]
+struct Counted(Arc<PoolStats>);
+
+impl Counted {
+    fn new(stats: Arc<PoolStats>) -> Self {
+        stats.opened.fetch_add(1, Relaxed);
+        stats.open.fetch_add(1, Relaxed);
+        Self(stats)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Relaxed);
+    }
+}
+
+/// What went wrong between the proxy and a server outside a client's own exchange.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The connection broke.
+    #[error("connection to server lost: {0}")]
+    Io(#[from] std::io::Error),
+    /// The server speaks nonsense.
+    #[error("server broke the protocol: {0}")]
+    Wire(#[from] WireError),
+    /// The server refused.
+    #[error("{}", .0.message)]
+    Sql(ErrorFields),
+}
+
+impl ServerConn {
+    pub(super) fn new(
+        opened: Opened,
+        prepared: NonZeroUsize,
+        expires: Instant,
+        place: OwnedSemaphorePermit,
+        stats: Arc<PoolStats>,
+    ) -> Self {
+        Self {
+            stream: opened.stream,
+            pid: opened.pid,
+            secret: opened.secret,
+            dirty: false,
+            parameters: opened.parameters.into_iter().collect(),
+            applied: None,
+            prepared: PreparedSet::new(prepared),
+            unnamed: None,
+            expires,
+            _place: place,
+            _counted: Counted::new(stats),
+        }
+    }
+
+    /// Whether the server said it is in recovery (`in_hot_standby`, PostgreSQL 14 and later).
+    #[must_use]
+    pub fn is_standby(&self) -> Option<bool> {
+        self.parameters.get("in_hot_standby").map(|v| v == "on")
+    }
+
+    /// Bytes of a client are about to go out.
+    pub fn mark_dirty(&mut self) {
+        self.dirty = true;
+    }
+
+    /// ReadyForQuery `I` was read and nothing of the client is left behind.
+    pub fn mark_clean(&mut self) {
+        self.dirty = false;
+    }
+
+    /// Whether it must be closed rather than lent again.
+    #[must_use]
+    pub fn is_spent(&self) -> bool {
+        self.dirty || Instant::now() >= self.expires
+    }
+
+    /// Whether an idle connection still stands, with nothing unread. Costs no system call.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        let mut unasked = BytesMut::new();
+        // Something unasked (a farewell, a notice) makes it unfit to lend: opening another is cheap and rare.
+        matches!(self.stream.poll_idle(&mut unasked), Idle::Quiet)
+    }
+
+    /// Runs simple queries of the proxy's own and waits for their end; rows are dropped. Not cancel safe: the
+    /// connection stays dirty if the future is dropped.
+    ///
+    /// # Errors
+    /// [`ServerError`]; after `Sql` the connection may go on.
+    pub async fn run(&mut self, sql: &str) -> Result<TransactionStatus, ServerError> {
+        let was_dirty = std::mem::replace(&mut self.dirty, true);
+        let mut buf = BytesMut::with_capacity(1024);
+        buf.put_query(sql.as_bytes());
+        self.stream.write_all(&buf).await?;
+        self.stream.flush().await?;
+        buf.clear();
+        let mut failed = None;
+        loop {
+            while let Some(frame) = next_frame(&mut buf, MAX_OWN_REPLY)? {
+                match frame.tag {
+                    b'E' => {
+                        let fields = ErrorFields::parse(&frame.body)?;
+                        if fields.is_fatal() {
+                            return Err(ServerError::Sql(fields));
+                        }
+                        failed.get_or_insert(fields);
+                    }
+                    b'S' => self.note_parameter(&frame.body),
+                    b'Z' => {
+                        let status = frame.body.first().and_then(|b| TransactionStatus::from_byte(*b));
+                        let status = status.ok_or(WireError::Malformed {
+                            message: "ReadyForQuery",
+                            what: "unknown status",
+                        })?;
+                        self.dirty = was_dirty;
+                        return failed.map_or(Ok(status), |fields| Err(ServerError::Sql(fields)));
+                    }
+                    _ => {}
+                }
+            }
+            if self.stream.read_buf(&mut buf).await? == 0 {
+                return Err(ServerError::Io(std::io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+    }
+
+    /// Takes note of a ParameterStatus body.
+    pub fn note_parameter(&mut self, body: &[u8]) {
+        if let Ok((name, value)) = parse_parameter_status(body)
+            && self.parameters.get(name).is_none_or(|old| old != value)
+        {
+            self.parameters.insert(name.to_owned(), value.to_owned());
+        }
+    }
+
+    /// Makes the server's session settings those of `wanted`; does nothing if they already are.
+    ///
+    /// # Errors
+    /// [`ServerError`]; the settings are then unknown and will be applied anew.
+    pub async fn apply(&mut self, wanted: &Arc<Settings>) -> Result<(), ServerError> {
+        let same = match &self.applied {
+            Some(applied) => Arc::ptr_eq(applied, wanted) || applied == wanted,
+            None => wanted.is_empty(),
+        };
+        if !same {
+            self.applied = Some(Settings::unknown());
+            self.run(&wanted.script()).await?;
+        }
+        self.applied = Some(wanted.clone());
+        Ok(())
+    }
+
+    /// Ends any transaction and forgets all session state, so that the next client finds a fresh server.
+    ///
+    /// # Errors
+    /// [`ServerError`]: close the connection.
+    pub async fn scrub(&mut self) -> Result<(), ServerError> {
+        self.dirty = true;
+        self.run("ROLLBACK").await?;
+        self.run("DISCARD ALL").await?;
+        self.applied = None;
+        self.prepared.clear();
+        self.unnamed = None;
+        self.dirty = false;
+        Ok(())
+    }
+}
+
+const MAX_OWN_REPLY: usize = 16 << 20;
+
+/// The prepared statements one server holds, least recently used first to go.
+#[derive(Debug)]
+pub struct PreparedSet {
+    limit: usize,
+    clock: u64,
+    used: std::collections::HashMap<StatementKey, u64, foldhash::fast::RandomState>,
+}
+
+impl PreparedSet {
+    fn new(limit: NonZeroUsize) -> Self {
+        Self { limit: limit.get(), clock: 0, used: Default::default() }
+    }
+
+    /// Whether the server holds it; counts as a use.
+    pub fn touch(&mut self, key: StatementKey) -> bool {
+        self.clock += 1;
+        let clock = self.clock;
+        self.used.get_mut(&key).map(|at| *at = clock).is_some()
+    }
+
+    /// Adds one; answers which must be closed on the server to stay below the limit.
+    pub fn insert(&mut self, key: StatementKey) -> Option<StatementKey> {
+        self.clock += 1;
+        self.used.insert(key, self.clock);
+        if self.used.len() <= self.limit {
+            return None;
+        }
+        let oldest =
+            self.used.iter().filter(|(k, _)| **k != key).min_by_key(|(_, at)| **at).map(|(k, _)| *k)?;
+        self.used.remove(&oldest);
+        Some(oldest)
+    }
+
+    /// Forgets one, whose Parse failed or which was closed.
+    pub fn remove(&mut self, key: StatementKey) {
+        self.used.remove(&key);
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.used.clear();
+    }
+
+    /// How many.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.used.len()
+    }
+
+    /// None at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.used.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_recently_used_statement_goes_first() {
+        let mut set = PreparedSet::new(NonZeroUsize::new(2).unwrap());
+        let [a, b, c] = [1, 2, 3].map(StatementKey);
+        assert_eq!((set.insert(a), set.insert(b)), (None, None));
+        assert!(set.touch(a));
+        assert_eq!(set.insert(c), Some(b));
+        assert!(!set.touch(b));
+        assert!(set.touch(a) && set.touch(c));
+    }
+}

@@ -1,0 +1,125 @@
+//! The session settings of a client, as SQL that brings a server to the same.
+//! Must not know what any setting means. A value is never changed in place, so keeping an old one is free.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+/// A client's session settings: its startup parameters below, its SETs above.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Settings {
+    startup: Arc<BTreeMap<String, String>>,
+    /// The statement to send for each, by the setting's name.
+    set: BTreeMap<String, String>,
+    unknown: bool,
+}
+
+impl Settings {
+    /// Those of a client that has just logged in.
+    #[must_use]
+    pub fn of_startup(parameters: &[(String, String)]) -> Arc<Self> {
+        let startup = parameters.iter().map(|(k, v)| (k.to_lowercase(), v.clone())).collect();
+        Arc::new(Self { startup: Arc::new(startup), ..Self::default() })
+    }
+
+    /// Equal to none that a client has: a server with these is always brought up to date.
+    #[must_use]
+    pub fn unknown() -> Arc<Self> {
+        static UNKNOWN: LazyLock<Arc<Settings>> =
+            LazyLock::new(|| Arc::new(Settings { unknown: true, ..Settings::default() }));
+        UNKNOWN.clone()
+    }
+
+    /// Whether a server fresh from login already is so.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.startup.is_empty() && self.set.is_empty() && !self.unknown
+    }
+
+    /// With one more SET.
+    #[must_use]
+    pub fn with(&self, name: &str, sql: &str) -> Arc<Self> {
+        let mut next = self.clone();
+        if name == "session_authorization" {
+            next.set.remove("role"); // SET SESSION AUTHORIZATION resets the role
+        }
+        next.set.insert(name.to_owned(), sql.to_owned());
+        Arc::new(next)
+    }
+
+    /// After RESET of one: back to the startup parameter.
+    #[must_use]
+    pub fn without(&self, name: &str) -> Arc<Self> {
+        let mut next = self.clone();
+        next.set.remove(name);
+        Arc::new(next)
+    }
+
+    /// After RESET ALL, which leaves role and session authorization alone.
+    #[must_use]
+    pub fn reset_all(&self) -> Arc<Self> {
+        let mut next = self.clone();
+        next.set.retain(|name, _| name == "role" || name == "session_authorization");
+        Arc::new(next)
+    }
+
+    /// After DISCARD ALL: as at login.
+    #[must_use]
+    pub fn discarded(&self) -> Arc<Self> {
+        Arc::new(Self { startup: self.startup.clone(), ..Self::default() })
+    }
+
+    /// One script that brings a server from any other settings to these. It runs as one implicit transaction:
+    /// all of it or nothing.
+    #[must_use]
+    pub fn script(&self) -> String {
+        let mut sql = String::from("SET SESSION AUTHORIZATION DEFAULT; RESET ALL");
+        for (name, value) in self.startup.iter() {
+            // set_config reads a value as the startup packet does: a list stays a list.
+            sql.push_str(&format!(
+                "; SELECT pg_catalog.set_config({}, {}, false)",
+                quoted(name),
+                quoted(value)
+            ));
+        }
+        let first = ["session_authorization", "role"];
+        let ordered = first.iter().filter_map(|n| self.set.get(*n));
+        for statement in
+            ordered.chain(self.set.iter().filter(|(n, _)| !first.contains(&n.as_str())).map(|(_, s)| s))
+        {
+            sql.push_str("; ");
+            sql.push_str(statement);
+        }
+        sql
+    }
+}
+
+/// A string constant that reads the same whatever `standard_conforming_strings` says.
+fn quoted(text: &str) -> String {
+    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_with_the_same_content_are_equal_and_unknown_ones_are_not() {
+        let at_login = Settings::of_startup(&[("TimeZone".into(), "UTC".into())]);
+        let set = at_login.with("work_mem", "SET work_mem = '1MB'");
+        assert_eq!(set.without("work_mem"), at_login);
+        assert_eq!(set.reset_all(), at_login);
+        assert_ne!(*set, *at_login);
+        assert_ne!(*Settings::unknown(), Settings::default());
+    }
+
+    #[test]
+    fn the_script_starts_from_nothing_and_quotes_values() {
+        let s =
+            Settings::of_startup(&[("search_path".into(), "a, \"b'c\\\"".into())]).with("role", "SET ROLE x");
+        assert_eq!(
+            s.script(),
+            "SET SESSION AUTHORIZATION DEFAULT; RESET ALL; SELECT pg_catalog.set_config(E'search_path', \
+             E'a, \"b\\'c\\\\\"', false); SET ROLE x"
+        );
+    }
+}

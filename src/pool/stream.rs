@@ -1,0 +1,168 @@
+//! A socket to a client or a server, with or without TLS, read and written alike.
+//! Must not know messages, nor which of the two sits at the other end.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsStream;
+
+/// Enough for what a quiet peer may say by itself (a notice, a parameter); more is read in further rounds.
+const SCRATCH: usize = 512;
+
+/// A socket. After a batch is written it must be flushed: that costs nothing on a plain socket, and with TLS it
+/// sends the records that the socket had no room for.
+#[derive(Debug)]
+pub enum Stream {
+    /// TCP in clear.
+    Plain(TcpStream),
+    /// A Unix socket; never with TLS, as with PostgreSQL.
+    Unix(UnixStream),
+    /// TLS over TCP, from either side. Boxed: the session of rustls is over 1 KiB.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// What a peer that owes us nothing did meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Idle {
+    /// Nothing: it is as it was left.
+    Quiet,
+    /// It closed the connection, or the connection broke.
+    Closed,
+    /// It sent something unasked, now at the end of the given buffer.
+    Bytes,
+}
+
+impl Stream {
+    /// Whether what passes is encrypted.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    /// Switches Nagle's algorithm off or on; nothing on a Unix socket.
+    ///
+    /// # Errors
+    /// As `setsockopt`: the socket is already broken.
+    pub fn set_nodelay(&self, on: bool) -> io::Result<()> {
+        match self {
+            Self::Plain(tcp) => tcp.set_nodelay(on),
+            Self::Unix(_) => Ok(()),
+            Self::Tls(tls) => tls.get_ref().0.set_nodelay(on),
+        }
+    }
+
+    /// Looks, without waiting, whether the peer closed or said something since it was left idle. Costs no system
+    /// call while the runtime has seen nothing arrive. What was read is appended to `unasked`.
+    pub fn poll_idle(&mut self, unasked: &mut BytesMut) -> Idle {
+        let mut scratch = [0; SCRATCH];
+        let read = match self {
+            Self::Plain(tcp) => tcp.try_read(&mut scratch),
+            Self::Unix(unix) => unix.try_read(&mut scratch),
+            Self::Tls(tls) => {
+                let mut filled = ReadBuf::new(&mut scratch);
+                let mut context = Context::from_waker(Waker::noop());
+                match Pin::new(tls).poll_read(&mut context, &mut filled) {
+                    Poll::Pending => return Idle::Quiet,
+                    Poll::Ready(done) => done.map(|()| filled.filled().len()),
+                }
+            }
+        };
+        match read {
+            Ok(0) => Idle::Closed,
+            Ok(n) => {
+                unasked.extend_from_slice(scratch.get(..n).unwrap_or_default());
+                Idle::Bytes
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Idle::Quiet,
+            Err(_) => Idle::Closed,
+        }
+    }
+
+    /// Waits until there is something to read, so that an idle peer needs no buffer. Cancel safe.
+    ///
+    /// `Ok(None)`: go and read (an end or an error shows there). `Ok(Some(n))`: TLS had to read in order to know,
+    /// and appended `n` bytes to `buf`; 0 is the end.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn readable(&mut self, buf: &mut BytesMut) -> io::Result<Option<usize>> {
+        match self {
+            Self::Plain(tcp) => tcp.readable().await.map(|()| None),
+            Self::Unix(unix) => unix.readable().await.map(|()| None),
+            Self::Tls(tls) => std::future::poll_fn(|cx| poll_small(tls, cx, buf)).await.map(Some),
+        }
+    }
+}
+
+/// Reads through the stack, so that neither the buffer nor the waiting future holds memory meanwhile.
+fn poll_small(
+    tls: &mut TlsStream<TcpStream>,
+    cx: &mut Context<'_>,
+    buf: &mut BytesMut,
+) -> Poll<io::Result<usize>> {
+    let mut scratch = [0; SCRATCH];
+    let mut filled = ReadBuf::new(&mut scratch);
+    ready!(Pin::new(tls).poll_read(cx, &mut filled))?;
+    buf.extend_from_slice(filled.filled());
+    Poll::Ready(Ok(filled.filled().len()))
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Self::Unix(unix) => Pin::new(unix).poll_read(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Self::Unix(unix) => Pin::new(unix).poll_write(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Self::Unix(unix) => Pin::new(unix).poll_write_vectored(cx, bufs),
+            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(tcp) => tcp.is_write_vectored(),
+            Self::Unix(unix) => unix.is_write_vectored(),
+            Self::Tls(tls) => tls.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            Self::Unix(unix) => Pin::new(unix).poll_flush(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Unix(unix) => Pin::new(unix).poll_shutdown(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Statements that define things, told by their first words: which may run on one shard alone, and what they leave.
+//! Must not know where any table lives. Source: PostgreSQL docs, "SQL Commands".
+
+use super::utility::{Lexical, Rule};
+use super::words::Words;
+use super::{Kind, Pin};
+
+const SETUP: &str = "Run it on each shard, naming it: /* pgherd: shard=NAME */ before the statement, or SET pgherd.shard; \
+                     new tables of the configuration are made everywhere by `pgherd setup`.";
+
+/// A definition, its first word taken; `None` if the word begins none.
+pub(super) fn classify(first: &str, words: &mut Words<'_>) -> Option<Lexical> {
+    let lexical = match first {
+        "create" => create(words),
+        "alter" if words.sees("table") => {
+            let mut ahead = words.clone();
+            ahead.eat("table");
+            if ahead.eat_all(&["all", "in"]) { refused("ALTER TABLE ALL") } else { on_tables("ALTER TABLE") }
+        }
+        "drop" if words.sees("table") => on_tables("DROP TABLE"),
+        "comment" if words.eat("on") && (words.sees("table") || words.sees("column")) => {
+            kept(on_tables("COMMENT"))
+        }
+        "truncate" => kept(on_tables("TRUNCATE")),
+        "vacuum" | "analyze" | "analyse" | "cluster" => maintenance(first, words),
+        "reindex" | "refresh" => kept(refused(&phrase(first, words))),
+        "alter" | "drop" | "comment" | "grant" | "revoke" | "import" | "security" | "reassign" => {
+            refused(&phrase(first, words))
+        }
+        _ => return None,
+    };
+    Some(lexical)
+}
+
+/// Its first two words, for messages: `CREATE FUNCTION`.
+fn phrase(first: &str, words: &Words<'_>) -> String {
+    let mut ahead = words.clone();
+    ahead.eat_all(&["or", "replace"]);
+    let second = ahead.word().unwrap_or_default();
+    format!("{first} {second}").trim_end().to_uppercase()
+}
+
+fn on_tables(construct: &str) -> Lexical {
+    let rule = Rule::Tables { construct: construct.to_owned(), reason: None, in_strings: false, hint: SETUP };
+    Lexical::new(Kind::Ddl, rule)
+}
+
+fn refused(construct: &str) -> Lexical {
+    Lexical::new(Kind::Ddl, Rule::Never { construct: construct.to_owned(), hint: SETUP })
+}
+
+/// The catalogs stay as they are.
+fn kept(mut lexical: Lexical) -> Lexical {
+    lexical.kind = Kind::Query;
+    lexical
+}
+
+/// CREATE, the first word taken.
+fn create(words: &mut Words<'_>) -> Lexical {
+    let construct = phrase("create", words);
+    let replaced = words.eat_all(&["or", "replace"]);
+    words.eat_any(&["global", "local"]);
+    if words.eat_any(&["temp", "temporary"]).is_some() {
+        let rule = Rule::DefaultTables { construct: "CREATE TEMPORARY" };
+        return Lexical::new(Kind::Query, rule).pin(Pin::TempTable); // not in the catalogs that are read
+    }
+    if replaced {
+        return refused(&construct);
+    }
+    let unlogged = words.eat("unlogged");
+    if words.eat("table") {
+        let mut lexical = on_tables("CREATE TABLE");
+        words.eat_all(&["if", "not", "exists"]);
+        if words.sees("pg_temp") {
+            lexical.alone.pin = Some(Pin::TempTable);
+        }
+        return lexical;
+    }
+    let unique = words.eat("unique");
+    if !unlogged && words.sees("index") || unique && words.sees("index") {
+        return on_tables("CREATE INDEX");
+    }
+    refused(&construct)
+}
+
+/// VACUUM, ANALYZE, CLUSTER: with tables they are those tables' affair, without they are the whole database's.
+fn maintenance(first: &str, words: &mut Words<'_>) -> Lexical {
+    let construct = first.to_uppercase();
+    if words.eat_symbol(b'(') {
+        while words.bump().is_some_and(|t| !t.is_symbol(b')')) {}
+    }
+    while words.eat_any(&["full", "freeze", "verbose", "analyze", "analyse"]).is_some() {}
+    if words.is_done() {
+        kept(refused(&format!("{construct} without a table")))
+    } else {
+        kept(on_tables(&construct))
+    }
+}

@@ -1,0 +1,233 @@
+//! One statement worked out, without its literals: its kind, and how its route is found once values are known.
+//! Must not know the text it came from, nor the caches that hold it.
+
+use std::sync::Arc;
+
+use crate::catalog::Catalog;
+use crate::shard::Map;
+
+use super::fallback::Ground;
+use super::hint::Forced;
+use super::lex::LiteralAt;
+use super::parse::{Parsed, parse};
+use super::plan::{Context, Plan};
+use super::utility::{Class, Lexical, RUN_ON_EACH, Rule, Wrap, classify, selects_into};
+use super::virtual_select::virtual_select;
+use super::{Access, Env, Kind, Param, Pin, Route, RouteError, Target, Verb};
+
+/// A statement worked out.
+#[derive(Debug)]
+pub(super) struct Work {
+    /// What it is.
+    pub(super) kind: Kind,
+    course: Course,
+}
+
+#[derive(Debug)]
+enum Course {
+    /// The session carries it out.
+    Local,
+    /// The parser read it: its key literals and parameters decide.
+    Planned { plan: Box<Plan>, wrap: Option<Wrap> },
+    /// Its words decided.
+    Decided { alone: Route, target: Result<Target, RouteError> },
+    /// It cannot be run at all.
+    Failed(RouteError),
+}
+
+/// The values of one execution.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Values<'a> {
+    /// The statement's own text.
+    pub(super) text: &'a [u8],
+    /// Its literals.
+    pub(super) literals: &'a [LiteralAt],
+    /// Its parameters.
+    pub(super) params: &'a [Param<'a>],
+}
+
+impl Work {
+    /// Works a statement out. `env` is what a plan may depend on: nothing that forces a route.
+    pub(super) fn new(text: &[u8], literals: &[LiteralAt], ground: Ground<'_>, env: &Env) -> Self {
+        Self::try_new(text, literals, ground, env)
+            .unwrap_or_else(|error| Self { kind: Kind::Query, course: Course::Failed(error) })
+    }
+
+    fn try_new(
+        text: &[u8],
+        literals: &[LiteralAt],
+        ground: Ground<'_>,
+        env: &Env,
+    ) -> Result<Self, RouteError> {
+        let planned = |parsed: &Parsed, kind, wrap| {
+            let context = Context { map: ground.map, catalog: ground.catalog, env };
+            let plan = Box::new(Plan::analyze(&parsed.tree, &parsed.text, literals, &context));
+            Self { kind, course: Course::Planned { plan, wrap } }
+        };
+        let class = classify(text, env)?;
+        if env.admin_database {
+            return Self::admin(text, class, env);
+        }
+        match class {
+            Class::Local(kind) => Ok(Self { kind, course: Course::Local }),
+            Class::Lexical(lexical) => Ok(Self::decided(text, lexical, ground, env)),
+            Class::Parse => match parse(text, &(0..text.len()), env) {
+                Ok(parsed) => {
+                    if let Some(select) = virtual_select(&parsed.tree, false)? {
+                        return Ok(Self { kind: Kind::Virtual(Arc::new(select)), course: Course::Local });
+                    }
+                    let creates = selects_into(text, env.nonstandard_strings);
+                    Ok(planned(&parsed, if creates { Kind::Ddl } else { Kind::Query }, None))
+                }
+                Err(message) => Ok(Self::decided(text, unparsed(message), ground, env)),
+            },
+            Class::Around { wrap, query, otherwise } => match parse(text, &query, env) {
+                Ok(parsed) => Ok(planned(&parsed, Kind::Query, Some(wrap))),
+                Err(_) => Ok(Self::decided(text, otherwise, ground, env)),
+            },
+        }
+    }
+
+    /// On the `pgherd` database there are virtual tables, settings and commands, and no server behind it.
+    fn admin(text: &[u8], class: Class, env: &Env) -> Result<Self, RouteError> {
+        let kind = match class {
+            Class::Local(kind) => kind,
+            Class::Lexical(Lexical { kind: kind @ Kind::Show(_), .. }) => kind,
+            Class::Parse => {
+                let parsed = parse(text, &(0..text.len()), env).map_err(only_virtual)?;
+                let select =
+                    virtual_select(&parsed.tree, true)?.ok_or_else(|| only_virtual(String::new()))?;
+                Kind::Virtual(Arc::new(select))
+            }
+            Class::Around { .. } | Class::Lexical(_) => return Err(only_virtual(String::new())),
+        };
+        Ok(Self { kind, course: Course::Local })
+    }
+
+    /// A text that is passed on whole, or not at all, because it cannot even be split into statements.
+    pub(super) fn opaque(text: &[u8], what: &str, ground: Ground<'_>, env: &Env) -> Self {
+        Self::decided(text, Lexical::new(Kind::Query, Rule::never(what)), ground, env)
+    }
+
+    /// Nothing but blanks and comments.
+    pub(super) fn empty() -> Self {
+        Self { kind: Kind::Empty, course: Course::Local }
+    }
+
+    fn decided(text: &[u8], lexical: Lexical, ground: Ground<'_>, env: &Env) -> Self {
+        let target = ground.target(text, &lexical.rule, env);
+        Self { kind: lexical.kind, course: Course::Decided { alone: lexical.alone, target } }
+    }
+
+    /// Whether it depends on the value of some literal, so that it holds for its exact text only.
+    pub(super) fn by_text_only(&self) -> bool {
+        match &self.course {
+            Course::Planned { plan, wrap: None } => plan.by_text_only(),
+            // EXPLAIN (ANALYZE 0) is not EXPLAIN (ANALYZE 1); words in strings may be names.
+            Course::Planned { .. } | Course::Local | Course::Decided { .. } | Course::Failed(_) => true,
+        }
+    }
+
+    /// Whether the session carries it out, so that nothing can force it anywhere.
+    pub(super) fn is_local(&self) -> bool {
+        matches!(self.course, Course::Local)
+    }
+
+    /// Where it goes.
+    ///
+    /// # Errors
+    /// [`RouteError`] if it is refused, or if one PostgreSQL would refuse it too.
+    pub(super) fn route(
+        &self,
+        map: &Map,
+        catalog: &Catalog,
+        values: Values<'_>,
+        env: &Env,
+        forced: Forced,
+    ) -> Result<Route, RouteError> {
+        let route = match &self.course {
+            Course::Local => return Ok(local()),
+            Course::Failed(error) => return Err(error.clone()),
+            Course::Decided { alone, target } => match (forced.shard, target) {
+                (None, Err(error)) => return Err(error.clone()),
+                (None, Ok(target)) => Route { target: *target, ..alone.clone() },
+                (Some(shard), _) => Route { target: Target::Shard(shard), ..alone.clone() },
+            },
+            Course::Planned { plan, wrap } => {
+                let Values { text, literals, params } = values;
+                let found = plan.route(map, catalog, text, literals, params, env);
+                let route = match (found, forced.shard) {
+                    (Err(_), Some(shard)) => Route { target: Target::Shard(shard), ..plan.alone() },
+                    (found, _) => found?,
+                };
+                match wrap {
+                    Some(wrap) => wrap.around(forced.shard.map_or(route.target, Target::Shard), route)?,
+                    None => route,
+                }
+            }
+        };
+        if forced.is_nothing() { Ok(route) } else { forced.apply(route) }
+    }
+}
+
+fn only_virtual(reason: String) -> RouteError {
+    let because = if reason.is_empty() { reason } else { format!(": {reason}") };
+    RouteError::Refused {
+        what: format!(
+            "the \"pgherd\" database answers SHOW, commands and SELECT of one virtual table only{because}"
+        ),
+        hint: "SHOW HELP lists the tables and commands; connect to another database for its data.".to_owned(),
+    }
+}
+
+/// The route of what has none.
+fn local() -> Route {
+    Route {
+        target: Target::Any,
+        access: Access::Primary,
+        verb: Verb::Other,
+        rewrite: None,
+        pin: None,
+        binds_transaction: false,
+    }
+}
+
+/// How a statement is routed that the parser does not know.
+fn unparsed(message: String) -> Lexical {
+    let rule = Rule::Tables {
+        construct: "a statement that pgherd does not understand".to_owned(),
+        reason: Some(message),
+        in_strings: true,
+        hint: "Write it in a simpler way, or name the shard that holds its rows: /* pgherd: shard=NAME */ before it.",
+    };
+    Lexical::new(Kind::Query, rule)
+}
+
+impl Wrap {
+    /// The route of the whole from the route of its query.
+    fn around(self, target: Target, query: Route) -> Result<Route, RouteError> {
+        let construct = match self {
+            Self::Explain { .. } => "EXPLAIN",
+            Self::Cursor { .. } => "DECLARE CURSOR",
+            Self::Copy => "COPY (query) TO",
+        };
+        if matches!(target, Target::Fanout(_)) {
+            let what = format!("{construct} of a query over several shards");
+            return Err(RouteError::Refused { what, hint: RUN_ON_EACH.to_owned() });
+        }
+        let route = Route { target, ..query };
+        Ok(match self {
+            Self::Explain { analyze: true } => Route { verb: Verb::Select, ..route },
+            Self::Explain { analyze: false } => {
+                let access = if route.access == Access::Write { Access::Read } else { route.access };
+                Route { verb: Verb::Select, access, pin: None, binds_transaction: false, ..route }
+            }
+            Self::Cursor { hold: false } => Route { binds_transaction: true, ..route },
+            Self::Cursor { hold: true } => {
+                let access = if route.access == Access::Write { Access::Write } else { Access::Primary };
+                Route { pin: Some(Pin::HoldCursor), binds_transaction: true, access, ..route }
+            }
+            Self::Copy => Route { verb: Verb::Copy, ..route },
+        })
+    }
+}

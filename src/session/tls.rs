@@ -1,0 +1,77 @@
+//! TLS towards clients: certificate and key from PEM files, and what binds a login to them.
+//! Must not know users or messages.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pgwire::api::auth::sasl::scram::ScramServerAuth;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::door::DoorError;
+use super::refusal::Refusal;
+use crate::config::ClientTls;
+
+/// The only protocol spoken here. Source: PostgreSQL docs, "Direct SSL".
+const ALPN: &[u8] = b"postgresql";
+
+/// Ready to take clients over TLS.
+#[derive(Clone)]
+pub(super) struct DoorTls {
+    acceptor: TlsAcceptor,
+    /// Knows the certificate's hash, if it has one: then SCRAM-SHA-256-PLUS is offered.
+    pub(super) scram: ScramServerAuth,
+    /// Whether plaintext clients are refused.
+    pub(super) required: bool,
+}
+
+impl DoorTls {
+    /// Reads the files. Blocks on them.
+    pub(super) fn load(settings: &ClientTls) -> Result<Self, DoorError> {
+        let unreadable = |key: &'static str, path: &PathBuf| {
+            let path = path.clone();
+            move |source: pem::Error| DoorError::Pem { key, path, source }
+        };
+        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&settings.cert)
+            .and_then(Iterator::collect::<Result<_, _>>)
+            .map_err(unreadable("tls.cert", &settings.cert))?;
+        if chain.is_empty() {
+            return Err(DoorError::NoCertificate(settings.cert.clone()));
+        }
+        let key =
+            PrivateKeyDer::from_pem_file(&settings.key).map_err(unreadable("tls.key", &settings.key))?;
+        let scram = binding(settings);
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+            .map_err(DoorError::Tls)?;
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(DoorError::Tls)?;
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), scram, required: settings.required })
+    }
+
+    /// The server's half of the handshake. `direct`: without SSLRequest, which needs ALPN, lest a client of another
+    /// protocol be talked into sending here what it meant for elsewhere (ALPACA).
+    pub(super) async fn accept(&self, tcp: TcpStream, direct: bool) -> Result<TlsStream<TcpStream>, Refusal> {
+        let handshake = self.acceptor.accept(tcp).await;
+        let tls = handshake.map_err(|e| Refusal::silent(format!("the TLS handshake failed: {e}")))?;
+        if direct && tls.get_ref().1.alpn_protocol() != Some(ALPN) {
+            return Err(Refusal::silent("direct TLS without the ALPN protocol \"postgresql\""));
+        }
+        Ok(tls)
+    }
+}
+
+/// A certificate whose hash is not defined (Ed25519) does without channel binding, as any plaintext login does.
+fn binding(settings: &ClientTls) -> ScramServerAuth {
+    let mut scram = ScramServerAuth::new();
+    if let Ok(pem) = std::fs::read(&settings.cert) {
+        let _ = scram.configure_certificate(&pem);
+    }
+    scram
+}
