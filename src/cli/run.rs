@@ -57,8 +57,8 @@ pub(super) async fn run(config: Arc<Config>, control: Control) -> Result<(), Fai
         tokio::spawn(proxy.clone().accept(listener));
         tracing::info!(%address, "listening");
     }
-    // Nobody may be waiting for it.
-    drop(control.ready.send(()));
+    // In the foreground nobody waits for it.
+    let _ = control.ready.send(());
     tokio::select! {
         () = control.stop.cancelled() => {}
         () = proxy.shutdown_begun() => {}
