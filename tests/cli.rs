@@ -286,9 +286,10 @@ async fn a_load_test_counts_every_statement_and_groups_errors() {
         ["load-test", "--url", &url, "--duration", "4s", "--write-ratio", "0.5", "--json", text(&json)];
     let test = pgherd(&args);
     let crash = async {
-        let running = "select 1 from pg_stat_activity where application_name = 'pgherd' limit 1";
+        // More than one: the first connection only looks for users.
+        let running = "select 1 from pg_stat_activity where application_name = 'pgherd' having count(*) > 4";
         let pg = &mut herd.shards[0].primary;
-        eventually("the load test is connected", Duration::from_secs(10), async || {
+        eventually("the load test is at work", Duration::from_secs(10), async || {
             (!pg.sql(running).await.is_empty()).then_some(())
         })
         .await;
