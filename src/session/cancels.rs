@@ -20,7 +20,7 @@ use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use crate::cluster::Leased;
-use crate::pool::{Endpoint, cancel};
+use crate::pool::CancelTarget;
 
 /// Length of a key for protocol 3.0, bytes.
 const SHORT_KEY: usize = 4;
@@ -49,7 +49,7 @@ pub(super) struct CancelSlot {
 
 #[derive(Debug, Default)]
 struct Running {
-    targets: SmallVec<[(Arc<Endpoint>, u32, Bytes); 1]>,
+    targets: SmallVec<[Arc<CancelTarget>; 1]>,
     deliveries: u32,
 }
 
@@ -112,19 +112,18 @@ impl CancelSlot {
 
     /// The session now runs something on this server too.
     pub(super) fn add(&self, leased: &Leased) {
-        let target = (leased.endpoint().clone(), leased.pid, leased.secret.clone());
-        self.running.lock().targets.push(target);
+        self.running.lock().targets.push(leased.cancel.clone());
+    }
+
+    /// The session runs nothing any more. Says whether no delivery is under way.
+    pub(super) fn clear_now(&self) -> bool {
+        let mut running = self.running.lock();
+        running.targets.clear();
+        running.deliveries == 0
     }
 
     /// The session runs nothing any more; waits for deliveries under way.
     pub(super) async fn clear(&self) {
-        {
-            let mut running = self.running.lock();
-            running.targets.clear();
-            if running.deliveries == 0 {
-                return;
-            }
-        }
         loop {
             let delivered = self.delivered.notified();
             {
@@ -149,10 +148,8 @@ impl CancelSlot {
             running.targets.clone()
         };
         let delivery = Delivery(self);
-        for (endpoint, pid, secret) in targets {
-            if let Err(error) = cancel(&endpoint, pid, &secret).await {
-                tracing::debug!(%error, "a cancel could not be delivered");
-            }
+        for target in targets {
+            target.cancel().await;
         }
         drop(delivery);
     }

@@ -139,14 +139,14 @@ impl Client {
     }
 
     fn keep_for_replay(&mut self, length: usize) {
-        if !self.x.is_owed() && !self.x.is_batch_open() && self.turn.replay.is_none() {
-            self.turn.replay = Some(BytesMut::new());
+        if self.replay.is_empty() && !self.x.is_owed() && !self.x.is_batch_open() {
             self.turn.only_reads = true;
         }
         let frame = self.inbuf.get(..length).unwrap_or_default();
-        match &mut self.turn.replay {
-            Some(replay) if replay.len() + frame.len() <= REPLAY_LIMIT => replay.extend_from_slice(frame),
-            _ => self.turn.only_reads = false,
+        if self.turn.only_reads && self.replay.len() + frame.len() <= REPLAY_LIMIT {
+            self.replay.extend_from_slice(frame);
+        } else {
+            self.turn.only_reads = false;
         }
     }
 

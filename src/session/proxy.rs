@@ -319,6 +319,7 @@ impl Proxy {
             portals: HashMap::new(),
             writes: SmallVec::new(),
             turn: Turn::default(),
+            replay: BytesMut::new(),
         })
     }
 
