@@ -140,10 +140,11 @@ impl Splitter<'_> {
     }
 
     fn word(&mut self, token: &Token) {
-        if self.open.after_unicode && token.is_word(self.text, "uescape") {
-            if let Some(last) = self.open.literals.last_mut() {
-                last.kind = LiteralKind::Odd;
-            }
+        if self.open.after_unicode
+            && token.is_word(self.text, "uescape")
+            && let Some(last) = self.open.literals.last_mut()
+        {
+            last.kind = LiteralKind::Odd;
         }
         if self.open.tokens == 0 {
             self.open.creates = token.is_word(self.text, "create");

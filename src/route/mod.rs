@@ -25,6 +25,11 @@ mod virtual_select;
 mod words;
 mod work;
 
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod lexical_tests;
+
 pub use self::types::{
     Access, Env, Kind, Param, Pin, Route, RouteError, SetParameter, Target, TransactionModes, Verb,
 };

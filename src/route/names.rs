@@ -140,10 +140,10 @@ impl Search<'_> {
             Some(Place::On(shard)) => self.found.shards.insert(*shard),
             None => {}
         }
-        if let Some((name, source)) = self.lexicon.functions.get_key_value(name) {
-            if self.seen.insert(name) {
-                self.code.push(source);
-            }
+        if let Some((name, source)) = self.lexicon.functions.get_key_value(name)
+            && self.seen.insert(name)
+        {
+            self.code.push(source);
         }
     }
 
