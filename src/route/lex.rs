@@ -59,8 +59,29 @@ pub(super) enum TokenKind {
     Symbol(u8),
     /// `-- …` or `/* … */`.
     Comment,
-    /// The rest of the text, in which something is never closed: its name as PostgreSQL's message has it.
-    Unterminated(&'static str),
+    /// The rest of the text, in which something is never closed.
+    Unterminated(Unclosed),
+}
+
+/// What is never closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unclosed {
+    String,
+    Identifier,
+    DollarString,
+    Comment,
+}
+
+impl Unclosed {
+    /// Its name as PostgreSQL's message has it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::String => "quoted string",
+            Self::Identifier => "quoted identifier",
+            Self::DollarString => "dollar-quoted string",
+            Self::Comment => "/* comment",
+        }
+    }
 }
 
 /// One token of a text.
@@ -106,7 +127,10 @@ pub(super) enum Class {
     Symbol,
 }
 
-const CLASSES: [Class; 256] = classes();
+static CLASSES: [Class; 256] = classes();
+
+/// What a word can go on with (letters, digits and `$`), folded as PostgreSQL folds; zero for all else.
+static WORD_BYTES: [u8; 256] = word_bytes();
 
 const fn classes() -> [Class; 256] {
     let mut table = [Class::Symbol; 256];
@@ -134,9 +158,25 @@ pub(super) fn class(byte: u8) -> Class {
     CLASSES[usize::from(byte)]
 }
 
+const fn word_bytes() -> [u8; 256] {
+    let (classes, mut table, mut byte) = (classes(), [0; 256], 0);
+    while byte < 256 {
+        if matches!(classes[byte], Class::Letter | Class::Digit | Class::Dollar) {
+            table[byte] = (byte as u8).to_ascii_lowercase();
+        }
+        byte += 1;
+    }
+    table
+}
+
 /// Whether a byte can go on a word; the first one cannot be a digit or `$`.
 pub(super) fn is_word_byte(byte: u8) -> bool {
-    matches!(class(byte), Class::Letter | Class::Digit | Class::Dollar)
+    folded_word_byte(byte) != 0
+}
+
+/// The byte in lower case if it can go on a word, else zero.
+pub(super) fn folded_word_byte(byte: u8) -> u8 {
+    WORD_BYTES[usize::from(byte)]
 }
 
 /// Reads a text token by token, comments included, blanks left out.
@@ -158,18 +198,16 @@ impl<'t> Lexer<'t> {
     }
 
     /// The end of a run of bytes from `at` on.
-    pub(super) fn run(&self, mut at: usize, wanted: impl Fn(u8) -> bool) -> usize {
-        while self.byte(at).is_some_and(&wanted) {
-            at += 1;
-        }
-        at
+    pub(super) fn run(&self, at: usize, wanted: impl Fn(u8) -> bool) -> usize {
+        let rest = self.text.get(at..).unwrap_or_default();
+        at + rest.iter().position(|b| !wanted(*b)).unwrap_or(rest.len())
     }
 
     pub(super) fn token(&self, kind: TokenKind, start: usize, end: usize) -> Token {
         Token { kind, start, end: end.min(self.text.len()) }
     }
 
-    pub(super) fn unterminated(&self, what: &'static str, start: usize) -> Token {
+    pub(super) fn unterminated(&self, what: Unclosed, start: usize) -> Token {
         self.token(TokenKind::Unterminated(what), start, self.text.len())
     }
 
@@ -274,7 +312,7 @@ impl<'t> Lexer<'t> {
                 return self.token(TokenKind::Comment, start, at);
             }
         }
-        self.unterminated("/* comment", start)
+        self.unterminated(Unclosed::Comment, start)
     }
 
     fn colon(&self, start: usize) -> Token {
@@ -298,13 +336,35 @@ impl Iterator for Lexer<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<Token> {
-        let mut start = self.at;
-        let first = loop {
-            let byte = self.byte(start)?;
-            if class(byte) != Class::Space {
-                break byte;
-            }
-            start += 1;
+        let token = self.advance();
+        (token.start < token.end).then_some(token)
+    }
+}
+
+impl<'t> Lexer<'t> {
+    /// The rest of the text if a word is ahead that is nothing else than a word, for callers that read words faster.
+    #[inline]
+    pub(super) fn before_word(&mut self) -> Option<&'t [u8]> {
+        self.at = self.run(self.at, |b| class(b) == Class::Space);
+        let rest = self.text.get(self.at..)?;
+        let prefix = matches!(rest.get(1), Some(b'\'' | b'&'));
+        (class(*rest.first()?) == Class::Letter && !prefix).then_some(rest)
+    }
+
+    /// Takes the word of that length that [`Self::before_word`] has found.
+    #[inline]
+    pub(super) fn take_word(&mut self, len: usize) -> Token {
+        let token = self.token(TokenKind::Word, self.at, self.at + len);
+        self.at = token.end;
+        token
+    }
+
+    /// The next token; an empty one at the end of the text. (As an `Option` it costs a stalled load for each.)
+    #[inline]
+    pub(super) fn advance(&mut self) -> Token {
+        let start = self.run(self.at, |b| class(b) == Class::Space);
+        let Some(first) = self.byte(start) else {
+            return self.token(TokenKind::Symbol(b' '), start, start);
         };
         let token = match class(first) {
             Class::Letter => self.word(start, first),
@@ -318,7 +378,7 @@ impl Iterator for Lexer<'_> {
             Class::Symbol | Class::Space => self.token(TokenKind::Symbol(first), start, start + 1),
         };
         self.at = token.end;
-        Some(token)
+        token
     }
 }
 
@@ -337,7 +397,7 @@ mod tests {
     fn shown(sql: &str, nonstandard: bool) -> String {
         let show = |(kind, text): (TokenKind, String)| match kind {
             TokenKind::Literal(kind) => format!("{kind:?}:{text}"),
-            TokenKind::Unterminated(what) => format!("!{what}"),
+            TokenKind::Unterminated(what) => format!("!{}", what.name()),
             TokenKind::Comment => format!("#{text}"),
             TokenKind::Word
             | TokenKind::Quoted
