@@ -6,7 +6,8 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
-use super::lex::{Lexer, LiteralAt, LiteralKind, Token, TokenKind, folded_word_byte};
+use super::forms::Forms;
+use super::lex::{Lexer, LiteralAt, LiteralKind, Token, TokenKind};
 
 /// The literals of one statement.
 pub(super) type Literals = SmallVec<[LiteralAt; 4]>;
@@ -187,7 +188,7 @@ impl Splitter<'_> {
     }
 
     fn close(&mut self) {
-        let form = self.forms.as_ref().map_or(0, |forms| forms.used);
+        let form = self.forms.as_ref().map_or(0, |forms| forms.len());
         let open = std::mem::take(&mut self.open);
         self.open.form = form;
         if let (Some(start), 1..) = (open.start, open.tokens) {
@@ -200,7 +201,7 @@ impl Splitter<'_> {
 
 impl Splitter<'_> {
     fn finish(self) -> Pieces {
-        let forms = self.forms.map(|forms| forms.room).unwrap_or_default();
+        let forms = self.forms.map(Forms::into_bytes).unwrap_or_default();
         Pieces { statements: self.statements, forms, unterminated: None }
     }
 }
@@ -208,69 +209,6 @@ impl Splitter<'_> {
 /// Whether a comment speaks to pgherd: `/* pgherd: …`.
 fn is_hint(comment: &[u8]) -> bool {
     comment.strip_prefix(b"/*").is_some_and(|inside| inside.trim_ascii_start().starts_with(b"pgherd:"))
-}
-
-/// Normal forms being written, into room that was made at once: most tokens are too short for a call each.
-struct Forms {
-    room: Vec<u8>,
-    used: usize,
-}
-
-impl Forms {
-    fn new(text: &[u8]) -> Self {
-        // A token takes its bytes and one more; a loose byte takes three.
-        let mut room = Vec::with_capacity(3 * text.len());
-        room.resize(3 * text.len(), 0); // not `vec![0; …]`: glibc's calloc is several times slower for small sizes
-        Self { room, used: 0 }
-    }
-
-    fn byte(&mut self, byte: u8) {
-        if let Some(slot) = self.room.get_mut(self.used) {
-            *slot = byte;
-            self.used += 1;
-        }
-    }
-
-    /// Adds the word that `rest` begins with; its length.
-    fn word(&mut self, rest: &[u8]) -> usize {
-        let mut len = 0;
-        for (slot, byte) in self.room.get_mut(self.used..).unwrap_or_default().iter_mut().zip(rest) {
-            let folded = folded_word_byte(*byte);
-            if folded == 0 {
-                break;
-            }
-            *slot = folded;
-            len += 1;
-        }
-        self.used += len;
-        self.byte(b' ');
-        len
-    }
-
-    /// Adds a token. A literal becomes a byte that says its kind only; such bytes cannot be told from the same bytes
-    /// lying loose in the text, so those are marked.
-    fn add(&mut self, token: &Token, text: &[u8]) {
-        const LOOSE: u8 = 0x1f;
-        match token.kind {
-            TokenKind::Word => {
-                self.word(token.bytes(text));
-                return;
-            }
-            TokenKind::Literal(kind) => self.byte(kind as u8 + 1),
-            TokenKind::Symbol(byte @ 0..=LOOSE) => {
-                self.byte(LOOSE);
-                self.byte(byte);
-            }
-            TokenKind::Symbol(byte) => self.byte(byte),
-            TokenKind::Quoted
-            | TokenKind::UnicodeQuoted
-            | TokenKind::Param
-            | TokenKind::Operator
-            | TokenKind::Comment
-            | TokenKind::Unterminated(_) => token.bytes(text).iter().for_each(|b| self.byte(*b)),
-        }
-        self.byte(b' ');
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 
 use memchr::{memchr, memchr2, memmem};
 
-use super::lex::{Class, Lexer, LiteralKind, Token, TokenKind, Unclosed, class};
+use super::bytes::{Class, class};
+use super::lex::{Lexer, LiteralKind, Token, TokenKind, Unclosed};
 
 impl Lexer<'_> {
     /// An identifier in double quotes whose opening quote is at `open`.

@@ -5,11 +5,13 @@
 //! by its normal form ([`cache`]). One that is new is told by its first words ([`utility`]); queries and DML are
 //! parsed ([`parse`]) and analysed ([`plan`]), all else is routed by its words ([`fallback`]).
 
+mod bytes;
 mod cache;
 mod copy;
 mod ddl;
 mod fallback;
 mod fingerprint;
+mod forms;
 mod hint;
 mod lex;
 mod lex_quoted;
