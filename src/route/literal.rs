@@ -238,8 +238,8 @@ impl<'t> Lines<'t> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lex::{Lexer, TokenKind};
     use super::*;
+    use crate::route::lex::{Lexer, TokenKind};
 
     fn value(sql: &str, env: &Env) -> Option<String> {
         let token = Lexer::new(sql.as_bytes(), env.nonstandard_strings).next().unwrap();
