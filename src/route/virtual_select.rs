@@ -472,10 +472,10 @@ fn constant(value: &AstValue) -> Result<Expr, RouteError> {
 /// An integer if it is written as one and a bigint can hold it, else a numeric.
 fn number(text: &str) -> Result<Value, RouteError> {
     let digits = text.strip_prefix('-').unwrap_or(text);
-    if digits.bytes().all(|b| b.is_ascii_digit()) {
-        if let Ok(n) = text.parse::<i64>() {
-            return Ok(Value::Int(n));
-        }
+    if digits.bytes().all(|b| b.is_ascii_digit())
+        && let Ok(n) = text.parse::<i64>()
+    {
+        return Ok(Value::Int(n));
     }
     text.parse::<Numeric>().map(Value::Numeric).map_err(|_| refused(&format!("the number {text}")))
 }
