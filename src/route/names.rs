@@ -7,7 +7,8 @@ use crate::catalog::{Catalog, RelationKind};
 use crate::shard::{Map, Placement, ShardId, ShardSet, TableName};
 
 use super::Env;
-use super::lex::{Lexer, LiteralKind, TokenKind, is_word_byte};
+use super::bytes::is_word_byte;
+use super::lex::{Lexer, LiteralKind, TokenKind};
 use super::words::identifier;
 
 /// Where the tables of one bare name live, all schemas together.
@@ -140,10 +141,10 @@ impl Search<'_> {
             Some(Place::On(shard)) => self.found.shards.insert(*shard),
             None => {}
         }
-        if let Some((name, source)) = self.lexicon.functions.get_key_value(name) {
-            if self.seen.insert(name) {
-                self.code.push(source);
-            }
+        if let Some((name, source)) = self.lexicon.functions.get_key_value(name)
+            && self.seen.insert(name)
+        {
+            self.code.push(source);
         }
     }
 

@@ -232,7 +232,6 @@ pub struct Param<'a> {
 }
 
 /// What of the session matters to routing.
-#[expect(clippy::struct_excessive_bools, reason = "three settings of the session, independent of each other")]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Env {
     /// `search_path` if the session changed it, unquoted, in order.

@@ -61,7 +61,7 @@ impl Work {
     ) -> Result<Self, RouteError> {
         let planned = |parsed: &Parsed, kind, wrap| {
             let context = Context { map: ground.map, catalog: ground.catalog, env };
-            let plan = Box::new(Plan::analyze(&parsed.tree, &parsed.text, literals, &context));
+            let plan = Box::new(Plan::analyze(&parsed.tree, &parsed.text, text, literals, &context));
             Self { kind, course: Course::Planned { plan, wrap } }
         };
         let class = classify(text, env)?;

@@ -1,0 +1,333 @@
+//! What calling a function by its name means for routing.
+//! Must not know syntax, tables or keys.
+
+use crate::catalog::{Catalog, Function, FunctionKind, Volatility};
+use crate::route::{Access, Pin};
+
+/// What a function asks of the server that runs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Effect {
+    /// Where it may run.
+    pub(super) access: Access,
+    /// What it leaves behind in the session.
+    pub(super) pin: Option<Pin>,
+    /// Its answer depends on the transaction it runs in.
+    pub(super) binds: bool,
+    /// It acts on one cluster's own state (a sequence, a lock, a notification): always the default shard's where
+    /// no table says otherwise.
+    pub(super) homed: bool,
+}
+
+/// Whether every shard gives the same answer, so that a query that calls it can be spread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spread {
+    /// The same everywhere.
+    Same,
+    /// Any answer is right, for each row anew; but a subquery that is computed once must not be computed per shard.
+    AnyPerRow,
+    /// An aggregate or window function: it needs all rows.
+    AllRows,
+    /// Each shard has its own answer.
+    Differs,
+}
+
+/// Forms of SQL that the parser reports as functions but that are not in `pg_proc`.
+const SYNTAX: &[&str] = &[
+    "array",
+    "cast",
+    "coalesce",
+    "current_catalog",
+    "current_role",
+    "current_schema",
+    "current_user",
+    "exists",
+    "greatest",
+    "grouping",
+    "least",
+    "nullif",
+    "row",
+    "session_user",
+    "unnest",
+    "user",
+    "xmlconcat",
+    "xmlelement",
+    "xmlforest",
+];
+
+/// Words that PostgreSQL turns into a call of now() or the like.
+const CLOCK_WORDS: &[&str] =
+    &["current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"];
+
+/// Functions that are volatile in `pg_proc` but change nothing: a replica may run them.
+const HARMLESS: &[&str] = &[
+    "clock_timestamp",
+    "gen_random_bytes",
+    "gen_random_uuid",
+    "pg_is_in_recovery",
+    "pg_sleep",
+    "pg_sleep_for",
+    "pg_sleep_until",
+    "random",
+    "random_normal",
+    "timeofday",
+    "uuid_generate_v1",
+    "uuid_generate_v1mc",
+    "uuid_generate_v4",
+    "uuidv4",
+    "uuidv7",
+];
+
+/// Of these, the ones of which any answer is right.
+const ANY_ANSWER: &[&str] = &[
+    "clock_timestamp",
+    "gen_random_bytes",
+    "gen_random_uuid",
+    "random",
+    "random_normal",
+    "timeofday",
+    "uuid_generate_v4",
+    "uuidv4",
+    "uuidv7",
+];
+
+/// Functions whose answer belongs to the transaction or the server process.
+const OF_TRANSACTION: &[&str] = &[
+    "age",
+    "now",
+    "pg_backend_pid",
+    "pg_current_snapshot",
+    "pg_current_xact_id",
+    "pg_current_xact_id_if_assigned",
+    "pg_export_snapshot",
+    "statement_timestamp",
+    "transaction_timestamp",
+    "txid_current",
+    "txid_current_if_assigned",
+    "txid_current_snapshot",
+];
+
+/// Functions that are stable, but whose answer is the same on all shards: it depends on the session's settings,
+/// which are the same everywhere, or on their arguments' output functions.
+const SAME_EVERYWHERE: &[&str] = &[
+    "array_to_json",
+    "array_to_string",
+    "concat",
+    "concat_ws",
+    "current_database",
+    "current_schema",
+    "current_schemas",
+    "current_user",
+    "date",
+    "date_add",
+    "date_bin",
+    "date_part",
+    "date_subtract",
+    "date_trunc",
+    "extract",
+    "format",
+    "generate_series",
+    "interval",
+    "json_array",
+    "json_build_array",
+    "json_build_object",
+    "json_object",
+    "json_populate_record",
+    "json_populate_recordset",
+    "json_to_record",
+    "json_to_recordset",
+    "jsonb_build_array",
+    "jsonb_build_object",
+    "jsonb_path_exists_tz",
+    "jsonb_path_match_tz",
+    "jsonb_path_query_array_tz",
+    "jsonb_path_query_first_tz",
+    "jsonb_path_query_tz",
+    "jsonb_populate_record",
+    "jsonb_populate_recordset",
+    "jsonb_to_record",
+    "jsonb_to_recordset",
+    "length",
+    "make_timestamptz",
+    "overlaps",
+    "quote_literal",
+    "quote_nullable",
+    "row_to_json",
+    "session_user",
+    "text",
+    "time",
+    "timestamp",
+    "timestamptz",
+    "timezone",
+    "to_ascii",
+    "to_char",
+    "to_date",
+    "to_json",
+    "to_jsonb",
+    "to_number",
+    "to_timestamp",
+    "to_tsquery",
+    "to_tsvector",
+    "phraseto_tsquery",
+    "plainto_tsquery",
+    "websearch_to_tsquery",
+    "ts_headline",
+];
+
+/// What calling `name` asks of a server. `call_is_local` is `set_config`'s third argument being TRUE.
+pub(super) fn effect(name: &str, catalog: &Catalog, call_is_local: bool) -> Effect {
+    let none = Effect { access: Access::Read, pin: None, binds: false, homed: false };
+    let primary = Effect { access: Access::Primary, ..none };
+    if CLOCK_WORDS.contains(&name) {
+        return Effect { binds: true, ..none };
+    }
+    if SYNTAX.contains(&name) {
+        return none;
+    }
+    let Some(function) = catalog.functions.get(name) else {
+        return Effect { access: Access::Write, homed: true, ..none };
+    };
+    if is_theirs(function) {
+        return by_volatility(function);
+    }
+    match name {
+        "nextval" | "setval" => Effect { homed: true, ..primary },
+        "currval" | "lastval" => Effect { pin: Some(Pin::Other), ..primary },
+        "set_config" if call_is_local => Effect { binds: true, ..primary },
+        "set_config" => Effect { pin: Some(Pin::SetConfig), ..primary },
+        "pg_notify" => Effect { access: Access::Write, homed: true, ..none },
+        _ if name.starts_with("pg_advisory_xact_") || name.starts_with("pg_try_advisory_xact_") => {
+            Effect { binds: true, homed: true, ..primary }
+        }
+        _ if name.starts_with("pg_advisory_") || name.starts_with("pg_try_advisory_") => {
+            Effect { pin: Some(Pin::AdvisoryLock), homed: true, ..primary }
+        }
+        // They may assign a transaction id, which a replica cannot.
+        "txid_current" | "pg_current_xact_id" => Effect { binds: true, ..primary },
+        _ if HARMLESS.contains(&name) => none,
+        _ => Effect { binds: OF_TRANSACTION.contains(&name), ..by_volatility(function) },
+    }
+}
+
+fn by_volatility(function: &Function) -> Effect {
+    let writes = function.volatility == Volatility::Volatile;
+    let access = if writes { Access::Write } else { Access::Read };
+    Effect { access, pin: None, binds: false, homed: writes }
+}
+
+/// Whether the name may mean a function whose body users wrote, whatever else has it.
+fn is_theirs(function: &Function) -> bool {
+    function.is_user && !function.source.is_empty()
+}
+
+/// Whether a query that calls `name` can be spread over shards.
+pub(super) fn spread(name: &str, catalog: &Catalog) -> Spread {
+    if CLOCK_WORDS.contains(&name) {
+        return Spread::Differs;
+    }
+    if SYNTAX.contains(&name) {
+        return if name == "grouping" { Spread::AllRows } else { Spread::Same };
+    }
+    let Some(function) = catalog.functions.get(name) else { return Spread::Differs };
+    match function.kind {
+        FunctionKind::Aggregate | FunctionKind::Window => return Spread::AllRows,
+        FunctionKind::Procedure => return Spread::Differs,
+        FunctionKind::Plain => {}
+    }
+    if is_theirs(function) {
+        return if function.volatility == Volatility::Immutable { Spread::Same } else { Spread::Differs };
+    }
+    if ANY_ANSWER.contains(&name) {
+        return Spread::AnyPerRow;
+    }
+    let same = function.volatility == Volatility::Immutable || SAME_EVERYWHERE.contains(&name);
+    if same && !OF_TRANSACTION.contains(&name) { Spread::Same } else { Spread::Differs }
+}
+
+/// Whether a call of `name` is a plain function's, as far as the catalog tells; an unknown one may be anything.
+pub(super) fn is_plain(name: &str, catalog: &Catalog) -> bool {
+    CLOCK_WORDS.contains(&name)
+        || SYNTAX.contains(&name) && name != "grouping"
+        || catalog
+            .functions
+            .get(name)
+            .is_some_and(|f| matches!(f.kind, FunctionKind::Plain | FunctionKind::Procedure))
+}
+
+/// Words that date and time input turns into the present moment.
+pub(super) fn names_the_present(text: &str) -> bool {
+    text.split(|c: char| !c.is_ascii_alphabetic())
+        .any(|word| ["now", "today", "tomorrow", "yesterday"].iter().any(|w| word.eq_ignore_ascii_case(w)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn catalog() -> Catalog {
+        let function = |volatility, kind, source: &str| Function {
+            volatility,
+            kind,
+            returns_set: false,
+            is_user: !source.is_empty(),
+            source: source.to_owned(),
+        };
+        let functions = [
+            ("lower", Volatility::Immutable, FunctionKind::Plain, ""),
+            ("now", Volatility::Stable, FunctionKind::Plain, ""),
+            ("random", Volatility::Volatile, FunctionKind::Plain, ""),
+            ("nextval", Volatility::Volatile, FunctionKind::Plain, ""),
+            ("lastval", Volatility::Volatile, FunctionKind::Plain, ""),
+            ("pg_advisory_lock", Volatility::Volatile, FunctionKind::Plain, ""),
+            ("pg_advisory_xact_lock", Volatility::Volatile, FunctionKind::Plain, ""),
+            ("txid_current", Volatility::Stable, FunctionKind::Plain, ""),
+            ("count", Volatility::Immutable, FunctionKind::Aggregate, ""),
+            ("version", Volatility::Stable, FunctionKind::Plain, ""),
+            ("to_char", Volatility::Stable, FunctionKind::Plain, ""),
+            ("set_config", Volatility::Volatile, FunctionKind::Plain, ""),
+            ("mine", Volatility::Volatile, FunctionKind::Plain, "insert into t values (1)"),
+            ("timeofday", Volatility::Volatile, FunctionKind::Plain, "a user's own of that name"),
+        ];
+        let functions = functions.map(|(name, v, k, s)| (name.to_owned(), function(v, k, s)));
+        Catalog { functions: HashMap::from(functions), ..Catalog::default() }
+    }
+
+    #[test]
+    fn functions_go_where_they_may() {
+        use Access::{Primary, Read, Write};
+        let catalog = catalog();
+        for (name, access, pin, binds, spread_to) in [
+            ("lower", Read, None, false, Spread::Same),
+            ("coalesce", Read, None, false, Spread::Same),
+            ("now", Read, None, true, Spread::Differs),
+            ("current_date", Read, None, true, Spread::Differs),
+            ("random", Read, None, false, Spread::AnyPerRow),
+            ("nextval", Primary, None, false, Spread::Differs),
+            ("lastval", Primary, Some(Pin::Other), false, Spread::Differs),
+            ("pg_advisory_lock", Primary, Some(Pin::AdvisoryLock), false, Spread::Differs),
+            ("pg_advisory_xact_lock", Primary, None, true, Spread::Differs),
+            ("txid_current", Primary, None, true, Spread::Differs),
+            ("set_config", Primary, Some(Pin::SetConfig), false, Spread::Differs),
+            ("count", Read, None, false, Spread::AllRows),
+            ("version", Read, None, false, Spread::Differs),
+            ("to_char", Read, None, false, Spread::Same),
+            ("mine", Write, None, false, Spread::Differs),
+            ("timeofday", Write, None, false, Spread::Differs),
+            ("never_heard_of", Write, None, false, Spread::Differs),
+        ] {
+            let got = effect(name, &catalog, false);
+            assert_eq!((got.access, got.pin, got.binds), (access, pin, binds), "{name}");
+            assert_eq!(spread(name, &catalog), spread_to, "{name}");
+        }
+        assert_eq!(effect("set_config", &catalog, true).pin, None);
+    }
+
+    #[test]
+    fn the_present_is_found_in_whatever_words_stand_round_it() {
+        for (text, want) in [("now", true), (" Today 12:00", true), ("nowhere", false), ("2024-01-01", false)]
+        {
+            assert_eq!(names_the_present(text), want, "{text}");
+        }
+    }
+}

@@ -1,0 +1,455 @@
+//! INSERT in the syntax tree: where each row's keys stand, and where a missing one can be spliced in.
+//! Must not know values or shards; `place.rs` reads these and decides.
+
+use sqlparser::ast::{
+    ConflictTarget, Expr, Insert as Tree, MergeInsertExpr, ObjectName, OnConflictAction, OnInsert, Query,
+    SetExpr, TableObject, Values,
+};
+
+use super::analysis::{Analysis, Table, Use, key_type};
+use super::cond::Cond;
+use super::graph::{Node, Role};
+use super::keys::{Operand, Source, class};
+use super::names::{self, folded};
+use super::output::Out;
+use super::rewrite::{Place, Tokens, quoted};
+use super::scope::{Ctes, Scope};
+use crate::catalog::Column;
+use crate::shard::{KeyColumn, KeyType, TableName};
+
+/// An INSERT into a sharded table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Insert {
+    /// The table.
+    pub(super) table: TableName,
+    /// Its appearance, to which assignments of ON CONFLICT refer.
+    pub(super) inst: usize,
+    /// Its key columns, in the order of the config.
+    pub(super) keys: Vec<Key>,
+    /// The rows.
+    pub(super) rows: Rows,
+    /// Where and how the key columns to be filled in are added to the column list.
+    pub(super) added: Option<(Place, String)>,
+}
+
+/// A key column of the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Key {
+    /// Its name.
+    pub(super) column: String,
+    /// Its type; `None` if keys cannot be concluded from it.
+    pub(super) kind: Option<KeyType>,
+    /// n of varchar(n) and char(n).
+    pub(super) length: Option<usize>,
+    /// It has a default that is not NULL.
+    pub(super) has_default: bool,
+    /// The proxy fills it in.
+    pub(super) fill: bool,
+}
+
+/// Where the rows come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Rows {
+    /// VALUES.
+    Listed(Vec<Row>),
+    /// A query; what is known of each key column. `agreeing`: the keys are all those of one row of a table with
+    /// the same keys.
+    Selected {
+        /// By key column.
+        keys: Vec<Given>,
+        /// The whole key is copied.
+        agreeing: bool,
+    },
+    /// Every server refuses it.
+    Wrong,
+}
+
+/// One row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Row {
+    /// By key column.
+    pub(super) keys: Vec<Given>,
+    /// Where values to be filled in go, by key column.
+    pub(super) fills: Vec<Option<Place>>,
+}
+
+/// What is given for a key column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Given {
+    /// One of these constants.
+    OneOf(Vec<Operand>),
+    /// Values of a column of which this is known.
+    Flow(Cond),
+    /// NULL.
+    Null,
+    /// DEFAULT, or it is left out.
+    Default,
+    /// An expression that only a server can compute.
+    Expression,
+}
+
+impl<'a> Analysis<'a> {
+    pub(super) fn insert(&mut self, insert: &Tree, outer: Option<&Scope<'_>>, ctes: &Ctes) {
+        self.check_insert(insert);
+        let TableObject::TableName(name) = &insert.table else {
+            self.not_understood("INSERT into something that is not a table");
+            return;
+        };
+        let block = self.new_block();
+        let table = self.table(name, Use::Write("INSERT"));
+        let inst = self.inst_of(&table, block);
+        if let Some(target) = self.graph.insts.get_mut(inst) {
+            target.role = Role::Inserted;
+        }
+        let columns = target_columns(insert, &table);
+        let rows = match &insert.source {
+            None => Rows::Listed(vec![self.row(&table, &columns, &[], None)]),
+            Some(query) => match plain_values(query) {
+                Some(values) => {
+                    self.queries += 1;
+                    self.walk(values, block, &Scope { rels: &[], outer }, ctes);
+                    self.listed(values, insert, &table, &columns)
+                }
+                None => {
+                    let out = self.query(query, outer, ctes);
+                    self.selected(&out, &table, &columns, inst)
+                }
+            },
+        };
+        self.after_rows(insert, name, &table, inst, block, outer, ctes);
+        if let (Some(table_name), Some(keys)) = (table.name.clone(), table.keys) {
+            let added = if insert.source.is_some() {
+                self.added(insert, name, &table, &columns, &rows)
+            } else {
+                None
+            };
+            let keys = keys.iter().map(|key| target_key(key, &table)).collect();
+            self.inserts.push(Insert { table: table_name, inst, keys, rows, added });
+        }
+    }
+
+    fn check_insert(&mut self, insert: &Tree) {
+        let foreign = insert.or.is_some()
+            || insert.ignore
+            || insert.overwrite
+            || !insert.assignments.is_empty()
+            || insert.partitioned.is_some()
+            || !insert.after_columns.is_empty()
+            || insert.has_table_keyword
+            || insert.output.is_some()
+            || insert.replace_into
+            || insert.priority.is_some()
+            || insert.insert_alias.is_some()
+            || insert.settings.is_some()
+            || insert.format_clause.is_some()
+            || insert.multi_table_insert_type.is_some()
+            || !insert.multi_table_into_clauses.is_empty()
+            || !insert.multi_table_when_clauses.is_empty()
+            || insert.multi_table_else_clause.is_some();
+        if foreign || insert.columns.iter().any(|c| c.0.len() != 1) {
+            self.not_understood("an INSERT of this form");
+        }
+    }
+
+    fn listed(&mut self, values: &Values, insert: &Tree, table: &Table<'a>, columns: &[String]) -> Rows {
+        let text = self.ordinals.source();
+        let fills = table.keys.is_some_and(|keys| keys.iter().any(|k| k.fill));
+        let tokens = fills.then(|| Tokens::new(text, self.ctx.env.nonstandard_strings));
+        let width = values.rows.first().map_or(0, |r| r.content.len());
+        let full = !insert.columns.is_empty();
+        if full && width != columns.len() || !full && table.relation.is_some() && width > columns.len() {
+            return Rows::Wrong;
+        }
+        let mut rows = Vec::with_capacity(values.rows.len());
+        for row in &values.rows {
+            if row.content.len() != width {
+                return Rows::Wrong;
+            }
+            let closing = self.ordinals.offset(row.closing_token.0.span.start);
+            let end = tokens.as_ref().zip(closing).and_then(|(tokens, at)| tokens.before_paren(at));
+            let mut new = self.row(table, columns, &row.content, end);
+            if let Some(tokens) = &tokens {
+                self.default_places(&mut new, table, columns, &row.content, tokens);
+            }
+            rows.push(new);
+        }
+        Rows::Listed(rows)
+    }
+
+    /// What a row gives for each key column. `end` is where more values can be added.
+    fn row(&mut self, table: &Table<'a>, columns: &[String], values: &[Expr], end: Option<Place>) -> Row {
+        let mut row = Row { keys: Vec::new(), fills: Vec::new() };
+        for key in table.keys.unwrap_or_default() {
+            let at = columns.iter().position(|c| *c == key.column);
+            let value = at.and_then(|at| values.get(at));
+            let kind = table.relation.and_then(|r| r.column(&key.column)).and_then(key_type);
+            row.keys.push(match value {
+                None => Given::Default,
+                Some(value) => self.given(value, kind),
+            });
+            row.fills.push(if value.is_none() && key.fill { end } else { None });
+        }
+        row
+    }
+
+    fn given(&mut self, value: &Expr, kind: Option<KeyType>) -> Given {
+        if is_default(value) {
+            return Given::Default;
+        }
+        match self.ordinals.operand(value) {
+            Some(Operand { source: Source::Null, .. }) => Given::Null,
+            Some(operand) => {
+                if let (Source::Param(n), Some(kind)) = (operand.source, operand.cast.or(kind)) {
+                    self.param_uses.entry(n).or_default().push(class(kind));
+                }
+                Given::OneOf(vec![operand])
+            }
+            None => Given::Expression,
+        }
+    }
+
+    /// A DEFAULT that stands where a key is to be filled in is replaced.
+    fn default_places(
+        &self,
+        row: &mut Row,
+        table: &Table<'a>,
+        columns: &[String],
+        values: &[Expr],
+        tokens: &Tokens<'_>,
+    ) {
+        for (key, fill) in table.keys.unwrap_or_default().iter().zip(&mut row.fills) {
+            let at = columns.iter().position(|c| *c == key.column);
+            if let Some(Expr::Identifier(word)) = at.and_then(|at| values.get(at)).filter(|v| is_default(v))
+                && key.fill
+            {
+                *fill = self.ordinals.offset(word.span.start).and_then(|at| tokens.default(at));
+            }
+        }
+    }
+
+    /// How the column list must be completed, if rows lack a key column that the proxy fills in.
+    fn added(
+        &self,
+        insert: &Tree,
+        name: &ObjectName,
+        table: &Table<'a>,
+        columns: &[String],
+        rows: &Rows,
+    ) -> Option<(Place, String)> {
+        let Rows::Listed(rows) = rows else { return None };
+        let width = match insert.source.as_deref().and_then(plain_values) {
+            Some(values) => values.rows.first()?.content.len(),
+            None => return None,
+        };
+        let given = columns.get(..width)?;
+        let missing = |key: &&KeyColumn| key.fill && !given.contains(&key.column);
+        let missing: Vec<_> = table.keys?.iter().filter(missing).map(|k| quoted(&k.column)).collect();
+        if missing.is_empty() || rows.is_empty() {
+            return None;
+        }
+        let tokens = Tokens::new(self.ordinals.source(), self.ctx.env.nonstandard_strings);
+        let after =
+            |ident: &sqlparser::ast::Ident| tokens.after_name(self.ordinals.offset(ident.span.start)?);
+        let last_ident = |name: &ObjectName| name.0.last().and_then(|p| p.as_ident().cloned());
+        if let Some(last) = insert.columns.last() {
+            return Some((after(&last_ident(last)?)?, format!(", {}", missing.join(", "))));
+        }
+        let last = insert.table_alias.as_ref().map(|a| a.alias.clone()).or_else(|| last_ident(name))?;
+        let all: Vec<_> = given.iter().map(|c| quoted(c)).chain(missing).collect();
+        Some((after(&last)?, format!(" ({})", all.join(", "))))
+    }
+
+    fn selected(&mut self, out: &Out, table: &Table<'a>, columns: &[String], inst: usize) -> Rows {
+        if !out.exact {
+            let keys = table.keys.unwrap_or_default().iter().map(|_| Given::Expression).collect();
+            return Rows::Selected { keys, agreeing: false };
+        }
+        let mut keys = Vec::new();
+        let mut sources = Vec::new();
+        for key in table.keys.unwrap_or_default() {
+            let at = columns.iter().position(|c| *c == key.column).filter(|at| *at < out.columns.len());
+            let column = at.and_then(|at| out.columns.get(at));
+            let own = table.relation.and_then(|r| r.columns.iter().position(|c| c.name == key.column));
+            sources.push(column.and_then(|c| c.up).zip(own));
+            keys.push(match column {
+                None => Given::Default,
+                Some(c) if !c.constants.is_empty() => Given::OneOf(c.constants.clone()),
+                Some(c) => self.copied(c.up, own.map(|column| Node { inst, column })),
+            });
+        }
+        let agreeing = self.copies_whole_key(&sources, table);
+        Rows::Selected { keys, agreeing }
+    }
+
+    /// What is given by copying a column.
+    fn copied(&mut self, from: Option<Node>, to: Option<Node>) -> Given {
+        let (Some(from), Some(to)) = (from, to) else { return Given::Expression };
+        if let Some(column) = self.graph.column(from).filter(|c| !c.constants.is_empty()) {
+            return Given::OneOf(column.constants.clone());
+        }
+        if !self.fits(from, to) {
+            return Given::Expression;
+        }
+        self.graph.edge(from, to);
+        Given::Flow(Cond::All) // what is known of it is worked out when all is
+    }
+
+    /// Whether every value of a column can be stored in another unchanged.
+    fn fits(&self, from: Node, to: Node) -> bool {
+        let (Some(from), Some(to)) = (self.graph.column(from), self.graph.column(to)) else { return false };
+        let same = from.typed.zip(to.typed).is_some_and(|(a, b)| class(a.kind) == class(b.kind));
+        same && to.length.is_none_or(|to| from.length.is_some_and(|from| from <= to))
+    }
+
+    fn copies_whole_key(&self, sources: &[Option<(Node, usize)>], table: &Table<'a>) -> bool {
+        let keys = table.keys.unwrap_or_default();
+        sources.len() == keys.len()
+            && sources.iter().zip(keys).all(|(source, key)| {
+                let first = sources.first().copied().flatten();
+                let (Some((up, _)), Some((first, _))) = (source, first) else { return false };
+                up.inst == first.inst
+                    && self.graph.key_of(*up, self.ctx.map).is_some_and(|other| other.method == key.method)
+            })
+    }
+
+    /// ON CONFLICT and RETURNING.
+    #[expect(clippy::too_many_arguments, reason = "the whole sight of the statement's end")]
+    fn after_rows(
+        &mut self,
+        insert: &Tree,
+        name: &ObjectName,
+        table: &Table<'a>,
+        inst: usize,
+        block: usize,
+        outer: Option<&Scope<'_>>,
+        ctes: &Ctes,
+    ) {
+        let own = insert.table_alias.as_ref().map(|a| folded(&a.alias)).or_else(|| names::last(name));
+        let schema = table.name.as_ref().filter(|_| insert.table_alias.is_none()).map(|t| t.schema.clone());
+        let target = self.shown(inst, &own.unwrap_or_default(), schema, None);
+        let rels = [&target];
+        self.walk(&insert.returning, block, &Scope { rels: &rels, outer }, ctes);
+        let conflict = match &insert.on {
+            None => return,
+            Some(OnInsert::OnConflict(conflict)) => conflict,
+            Some(_) => {
+                self.not_understood("ON DUPLICATE KEY UPDATE");
+                return;
+            }
+        };
+        let OnConflictAction::DoUpdate(update) = &conflict.action else { return };
+        let excluded =
+            self.inst_of(&Table { keys: None, name: table.name.clone(), relation: table.relation }, block);
+        let excluded_rel = self.shown(excluded, "excluded", None, None);
+        let rels = [&target, &excluded_rel];
+        let scope = Scope { rels: &rels, outer };
+        self.walk(&update.assignments, block, &scope, ctes);
+        self.walk(&update.selection, block, &scope, ctes);
+        let keys = table.keys.unwrap_or_default();
+        let by_key = matches!(&conflict.conflict_target, Some(ConflictTarget::Columns(columns))
+            if columns.iter().any(|c| keys.iter().any(|k| k.column == folded(c))));
+        let same: Vec<Node> = keys
+            .iter()
+            .filter(|_| by_key) // the row in conflict has the same key, hence the same partition
+            .filter_map(|key| table.relation?.columns.iter().position(|c| c.name == key.column))
+            .map(|column| Node { inst: excluded, column })
+            .collect();
+        self.assignments(&update.assignments, inst, &scope, &same);
+    }
+
+    /// MERGE … WHEN NOT MATCHED THEN INSERT.
+    pub(super) fn merge_insert(
+        &mut self,
+        table: &Table<'a>,
+        insert: &MergeInsertExpr,
+        values: &[Expr],
+        block: usize,
+        scope: &Scope<'_>,
+    ) {
+        let (Some(name), Some(keys)) = (table.name.clone(), table.keys) else { return };
+        let inst = self.inst_of(table, block);
+        if let Some(target) = self.graph.insts.get_mut(inst) {
+            target.role = Role::Inserted;
+        }
+        let columns = if insert.columns.is_empty() {
+            all_columns(table)
+        } else {
+            insert.columns.iter().filter_map(names::last).collect()
+        };
+        let mut given = Vec::new();
+        for key in keys {
+            let at = columns.iter().position(|c| *c == key.column);
+            let value = at.and_then(|at| values.get(at));
+            let own = table.relation.and_then(|r| r.columns.iter().position(|c| c.name == key.column));
+            let kind = table.relation.and_then(|r| r.column(&key.column)).and_then(key_type);
+            let up = value.and_then(|v| super::conjuncts::node(v, scope));
+            given.push(match (value, up) {
+                (None, _) => Given::Default,
+                (Some(_), Some(up)) => self.copied(Some(up), own.map(|column| Node { inst, column })),
+                (Some(value), None) => self.given(value, kind),
+            });
+        }
+        let rows = Rows::Selected { keys: given, agreeing: false };
+        let keys = keys.iter().map(|key| target_key(key, table)).collect();
+        self.inserts.push(Insert { table: name, inst, keys, rows, added: None });
+    }
+}
+
+/// The columns that an INSERT's values are for: those it lists, or all.
+fn target_columns(insert: &Tree, table: &Table<'_>) -> Vec<String> {
+    if insert.columns.is_empty() {
+        all_columns(table)
+    } else {
+        insert.columns.iter().filter_map(names::last).collect()
+    }
+}
+
+fn all_columns(table: &Table<'_>) -> Vec<String> {
+    table.relation.map(|r| r.columns.iter().map(|c| c.name.clone()).collect()).unwrap_or_default()
+}
+
+/// The VALUES list of a query that is nothing else.
+fn plain_values(query: &Query) -> Option<&Values> {
+    let plain = query.with.is_none()
+        && query.order_by.is_none()
+        && query.limit_clause.is_none()
+        && query.fetch.is_none()
+        && query.locks.is_empty();
+    match query.body.as_ref() {
+        SetExpr::Values(values) if plain => Some(values),
+        SetExpr::Values(_)
+        | SetExpr::Select(_)
+        | SetExpr::Query(_)
+        | SetExpr::SetOperation { .. }
+        | SetExpr::Insert(_)
+        | SetExpr::Update(_)
+        | SetExpr::Delete(_)
+        | SetExpr::Merge(_)
+        | SetExpr::Table(_) => None,
+    }
+}
+
+fn is_default(expr: &Expr) -> bool {
+    matches!(expr, Expr::Identifier(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case("default"))
+}
+
+fn target_key(key: &KeyColumn, table: &Table<'_>) -> Key {
+    let column = table.relation.and_then(|r| r.column(&key.column));
+    Key {
+        column: key.column.clone(),
+        kind: column.and_then(key_type),
+        length: column.and_then(length),
+        has_default: column.is_some_and(|c| c.is_serial || c.is_generated || has_default(c)),
+        fill: key.fill,
+    }
+}
+
+fn has_default(column: &Column) -> bool {
+    column.default.as_deref().is_some_and(|d| !d.get(..4).is_some_and(|n| n.eq_ignore_ascii_case("null")))
+}
+
+/// n of `character varying(n)` and `character(n)`.
+pub(super) fn length(column: &Column) -> Option<usize> {
+    let (_, rest) = column.type_name.split_once('(')?;
+    rest.split_once(')')?.0.trim().parse().ok()
+}

@@ -1,0 +1,157 @@
+//! One walk over a whole statement by the parser's own visitor: what it names and calls, wherever that hides.
+//! Must not know scopes or shards; the analysis by scopes is checked against it.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query,
+    Select, Statement, TableFactor, Value, ValueWithSpan, Visit, Visitor,
+};
+
+use super::names::{folded, last};
+
+/// A call of a function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Call {
+    /// Its name without schema, folded; empty if it is not made of identifiers.
+    pub(super) name: String,
+    /// The third argument is the word TRUE: `set_config` for the transaction only.
+    pub(super) third_is_true: bool,
+    /// It stands in a FROM list.
+    pub(super) in_from: bool,
+}
+
+/// What a statement holds.
+#[derive(Debug, Default)]
+pub(super) struct Survey {
+    /// Every table name as written, sorted.
+    pub(super) relations: Vec<String>,
+    /// Every call.
+    pub(super) calls: Vec<Call>,
+    /// How often each parameter stands in the text.
+    pub(super) params: HashMap<u16, u32>,
+    /// The number of queries, nested ones included.
+    pub(super) queries: usize,
+    /// INSERT, UPDATE, DELETE or MERGE, wherever it stands.
+    pub(super) writes: bool,
+    /// SELECT INTO: `true` for a temporary table.
+    pub(super) into: Option<bool>,
+    /// FOR UPDATE or FOR SHARE: the table after OF, `None` for all tables.
+    pub(super) locks: Vec<Option<String>>,
+    /// TABLESAMPLE.
+    pub(super) samples: bool,
+    /// What each shard has its own value of: a system column, a cast to an OID alias type.
+    pub(super) local_value: Option<String>,
+}
+
+impl Survey {
+    /// Walks over `statement`.
+    pub(super) fn of(statement: &Statement) -> Self {
+        let mut survey = Self::default();
+        let _ = statement.visit(&mut survey);
+        survey.relations.sort_unstable();
+        survey
+    }
+
+    fn call(&mut self, name: &ObjectName, in_from: bool, third_is_true: bool) {
+        self.calls.push(Call { name: last(name).unwrap_or_default(), third_is_true, in_from });
+    }
+
+    fn column(&mut self, ident: &Ident) {
+        let name = folded(ident);
+        if matches!(name.as_str(), "tableoid" | "xmin" | "xmax" | "cmin" | "cmax" | "ctid") {
+            self.local_value = Some(format!("system column \"{name}\""));
+        }
+    }
+
+    fn cast(&mut self, data_type: &DataType) {
+        let name = data_type.to_string().to_ascii_lowercase();
+        if name.rsplit('.').next().is_some_and(|n| n.starts_with("reg")) {
+            self.local_value = Some(format!("cast to {name}"));
+        }
+    }
+}
+
+impl Visitor for Survey {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        self.queries += 1;
+        self.locks.extend(query.locks.iter().map(|lock| lock.of.as_ref().and_then(last)));
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
+        if let Some(into) = &select.into {
+            let named_temp =
+                into.targets.iter().any(|t| t.to_string().to_ascii_lowercase().starts_with("pg_temp"));
+            self.into = Some(into.temporary || named_temp);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<()> {
+        self.relations.push(relation.to_string());
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the others call no function by name")]
+        match factor {
+            TableFactor::Table { name, args, sample, .. } => {
+                self.samples |= sample.is_some();
+                if args.is_some() {
+                    self.call(name, true, false);
+                }
+            }
+            TableFactor::Derived { sample, .. } => self.samples |= sample.is_some(),
+            TableFactor::Function { name, .. } => self.call(name, true, false),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_statement(&mut self, statement: &Statement) -> ControlFlow<()> {
+        self.writes |= matches!(
+            statement,
+            Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) | Statement::Merge(_)
+        );
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_value(&mut self, value: &ValueWithSpan) -> ControlFlow<()> {
+        if let Value::Placeholder(name) = &value.value
+            && let Some(n) = parameter(name)
+        {
+            *self.params.entry(n).or_default() += 1;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the others call no function by name")]
+        match expr {
+            Expr::Function(function) => self.call(&function.name, false, third_is_true(function)),
+            Expr::Identifier(ident) => self.column(ident),
+            Expr::CompoundIdentifier(idents) => idents.iter().last().into_iter().for_each(|i| self.column(i)),
+            Expr::Cast { data_type, .. } | Expr::Convert { data_type: Some(data_type), .. } => {
+                self.cast(data_type);
+            }
+            Expr::TypedString(typed) => self.cast(&typed.data_type),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// `$3` is 3.
+pub(super) fn parameter(name: &str) -> Option<u16> {
+    name.strip_prefix('$')?.parse().ok().filter(|n| *n > 0)
+}
+
+fn third_is_true(function: &Function) -> bool {
+    let FunctionArguments::List(list) = &function.args else { return false };
+    matches!(list.args.get(2), Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value))))
+        if value.value == Value::Boolean(true))
+}
