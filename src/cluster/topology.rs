@@ -40,7 +40,8 @@ pub struct Cluster {
     pub(super) schema: ArcSwapOption<Schema>,
     pub(super) schema_version: AtomicU64,
     pub(super) schema_changed: Notify,
-    pub(super) schema_lock: tokio::sync::Mutex<()>,
+    /// Held while the catalogs are read; when the last reading began.
+    pub(super) schema_lock: tokio::sync::Mutex<Option<Instant>>,
     tasks: Mutex<Vec<AbortHandle>>,
 }
 

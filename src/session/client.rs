@@ -106,6 +106,8 @@ pub(super) struct Turn {
     pub(super) spoiled: bool,
     pub(super) new_pins: SmallVec<[Tie; 2]>,
     pub(super) read_schema: bool,
+    /// The catalogs were read again for a table they did not have.
+    pub(super) reread: bool,
     pub(super) verb: Option<Verb>,
     pub(super) wrote: bool,
     pub(super) began: Option<Instant>,

@@ -49,6 +49,7 @@ impl Client {
             sql: Bytes::copy_from_slice(view.sql),
             types: Bytes::copy_from_slice(view.types),
             statement: one,
+            router,
             key: key_of(view.sql, view.types),
         });
         if !view.name.is_empty() {
@@ -119,6 +120,7 @@ impl Client {
     fn bind(&mut self, view: &BindView<'_>) -> Result<Fed, ErrorReport> {
         let statement =
             self.statements.get(view.statement).cloned().ok_or_else(|| no_statement(view.statement))?;
+        let statement = self.up_to_date(statement)?;
         let Some(parsed) = &statement.statement else { return Ok(self.bind_local(view, &statement)) };
         if self.local(parsed.kind()).map_err(|e| e.report())?.is_some() {
             return Ok(self.bind_local(view, &statement));
@@ -128,7 +130,11 @@ impl Client {
             Err(step) => return Ok(Fed::Until(step)),
         };
         let params = params_of(view, &statement);
-        let route = parsed.route(&router, &statement.sql, &params, &self.vars.env).map_err(|e| e.report())?;
+        let route = match parsed.route(&router, &statement.sql, &params, &self.vars.env) {
+            Ok(route) => route,
+            Err(error) if self.may_be_stale(&error) => return Ok(Fed::Until(Step::ReadSchema)),
+            Err(error) => return Err(error.report()),
+        };
         if let Some(step) = self.place(&route).map_err(|e| e.report())? {
             return Ok(Fed::Until(step));
         }
@@ -137,6 +143,32 @@ impl Client {
         }
         self.bind_on_server(view, &statement, parsed, &route);
         Ok(Fed::Next)
+    }
+
+    /// A statement prepared before the map or the catalogs changed is analysed again.
+    fn up_to_date(&mut self, old: Arc<ClientStatement>) -> Result<Arc<ClientStatement>, ErrorReport> {
+        let Ok(router) = self.router() else { return Ok(old) };
+        if Arc::ptr_eq(&old.router, &router) {
+            return Ok(old);
+        }
+        let parsed = router.prepare(&old.sql, &self.vars.env).map_err(|e| e.report())?;
+        let fresh = Arc::new(ClientStatement {
+            name: old.name.clone(),
+            sql: old.sql.clone(),
+            types: old.types.clone(),
+            statement: one_statement(parsed)?,
+            router,
+            key: old.key,
+        });
+        for deferred in &mut self.turn.deferred {
+            if let Deferred::Parse(waiting) | Deferred::Describe(waiting) = deferred
+                && Arc::ptr_eq(waiting, &old)
+            {
+                *waiting = fresh.clone();
+            }
+        }
+        self.statements.insert(fresh.name.clone(), fresh.clone());
+        Ok(fresh)
     }
 
     fn bind_local(&mut self, view: &BindView<'_>, statement: &Arc<ClientStatement>) -> Fed {

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 use bytes::Bytes;
 
 use crate::pool::StatementKey;
-use crate::route::Statement;
+use crate::route::{Router, Statement};
 
 /// A prepared statement of a client.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub(super) struct ClientStatement {
     pub(super) types: Bytes,
     /// What routing knows of it; `None` for an empty statement.
     pub(super) statement: Option<Statement>,
+    /// Who found that out: under another map or catalog it must be found out anew.
+    pub(super) router: Arc<Router>,
     /// What servers call it.
     pub(super) key: StatementKey,
 }

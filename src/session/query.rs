@@ -14,13 +14,14 @@ use super::txn::Txn;
 use crate::exec::{Expect, Request};
 use crate::route::{Access, Kind, Route, RouteError, Router, Statement, Target, Verb};
 use crate::shard::ShardId;
-use crate::wire::{BackendWriter, ClientFacing, FrontendWriter, WireError, parse_query};
+use crate::wire::{BackendWriter, ClientFacing, FrontendWriter, SqlState, WireError, parse_query};
 
 impl Client {
     pub(super) fn on_query(&mut self, frame: &[u8], body: &[u8]) -> Result<Fed, WireError> {
         let sql = parse_query(body)?;
         match self.query(frame, sql) {
             Ok(fed) => Ok(fed),
+            Err(error) if self.may_be_stale(&error) => Ok(Fed::Until(Step::ReadSchema)),
             Err(error) => {
                 self.turn.stash = None;
                 self.refuse_simple(&error.report());
@@ -173,6 +174,19 @@ impl Client {
                 Ok(router)
             }
         }
+    }
+
+    /// Whether an error may come from a catalog that is behind the servers': it is then read again, once a turn.
+    pub(super) fn may_be_stale(&mut self, error: &RouteError) -> bool {
+        let missing = matches!(error, RouteError::Sql { code, .. }
+            if [SqlState::UNDEFINED_TABLE, SqlState::UNDEFINED_COLUMN].contains(code));
+        let Place::Database { served, .. } = &self.place else { return false };
+        if !missing || self.turn.reread || served.cluster.is_schema_fresh() {
+            return false;
+        }
+        self.turn.reread = true;
+        self.turn.stash = None;
+        true
     }
 
     fn run_empty(&mut self) -> Fed {
