@@ -64,7 +64,7 @@ impl Cluster {
     /// Any [`LocalError`].
     pub async fn up(options: &Options, say: &dyn Fn(&str)) -> Result<Self, LocalError> {
         let dir = home(&options.dir).await?;
-        if dir != options.dir {
+        if std::path::absolute(&options.dir).ok().as_ref() != Some(&dir) {
             say(&format!(
                 "{} cannot be reached by the servers' user: using {}",
                 options.dir.display(),

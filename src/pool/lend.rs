@@ -35,10 +35,10 @@ impl bb8::ManageConnection for Manager {
         let place = self.places.clone().try_acquire_owned();
         let place = place.map_err(|_| Arc::new(OpenError::Full { address: self.endpoint.address() }))?;
         let opened = connect(&self.endpoint).await.map_err(|e| Arc::new(OpenError::Connect(e)))?;
-        self.stats.opened.fetch_add(1, Relaxed);
         // bb8's own lifetime has no jitter: a herd opened together would be closed together.
         let life = self.settings.max_lifetime.mul_f64(1.0 - 0.1 * rand::rng().random::<f64>());
-        let conn = ServerConn::new(opened, self.settings.prepared_statements, Instant::now() + life, place);
+        let prepared = self.settings.prepared_statements;
+        let conn = ServerConn::new(opened, prepared, Instant::now() + life, place, self.stats.clone());
         Ok(Box::new(conn))
     }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 use super::settings::Settings;
 use super::stream::Stream;
 use super::{Idle, Opened};
+use crate::stats::PoolStats;
 use crate::wire::{
     ErrorFields, FrontendWriter, TransactionStatus, WireError, next_frame, parse_parameter_status,
 };
@@ -52,6 +54,25 @@ pub struct ServerConn {
     expires: Instant,
     /// Its place among the server's connections, given back when it is closed.
     _place: OwnedSemaphorePermit,
+    _counted: Counted,
+}
+
+/// Counts a connection as long as it is open.
+#[derive(Debug)]
+struct Counted(Arc<PoolStats>);
+
+impl Counted {
+    fn new(stats: Arc<PoolStats>) -> Self {
+        stats.opened.fetch_add(1, Relaxed);
+        stats.open.fetch_add(1, Relaxed);
+        Self(stats)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Relaxed);
+    }
 }
 
 /// What went wrong between the proxy and a server outside a client's own exchange.
@@ -74,6 +95,7 @@ impl ServerConn {
         prepared: NonZeroUsize,
         expires: Instant,
         place: OwnedSemaphorePermit,
+        stats: Arc<PoolStats>,
     ) -> Self {
         Self {
             stream: opened.stream,
@@ -86,6 +108,7 @@ impl ServerConn {
             unnamed: None,
             expires,
             _place: place,
+            _counted: Counted::new(stats),
         }
     }
 

@@ -23,6 +23,7 @@ mod set;
 mod transaction;
 mod types;
 mod utility;
+mod virtual_expr;
 mod virtual_select;
 mod words;
 mod work;
