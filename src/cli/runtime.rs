@@ -2,6 +2,7 @@
 //! Must not know which command runs.
 
 use std::future::Future;
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
@@ -62,6 +63,7 @@ pub(super) fn logging(log: &Log) {
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| log.filter.clone());
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = lines.with_ansi(std::io::stderr().is_terminal());
     // The first call of a process wins; that is enough.
     let _ = if log.json { lines.json().try_init() } else { lines.try_init() };
 }

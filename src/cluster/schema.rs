@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Release;
 
 use tokio_postgres::Row;
 
@@ -116,6 +117,7 @@ impl Cluster {
         }
         let schema = Arc::new(Schema { catalog: Arc::new(catalog), map, drift });
         self.schema.store(Some(schema.clone()));
+        self.schema_version.fetch_add(1, Release);
         self.schema_changed.notify_waiters();
         Ok(schema)
     }

@@ -81,10 +81,9 @@ impl Cluster {
         let missing = specs.iter().any(|pair| !pair.iter().all(|spec| spec.dir.is_dir()));
         if missing {
             let version = &machine.binaries.version;
+            let (shards, dir) = (options.shards, options.dir.display());
             say(&format!(
-                "making {} shards with PostgreSQL {version} in {}",
-                options.shards,
-                options.dir.display()
+                "making the data directories of {shards} x 2 servers with PostgreSQL {version} in {dir}"
             ));
         }
         try_join_all(specs.iter().map(|pair| make_shard(&machine, pair))).await?;

@@ -6,16 +6,21 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU32,
+    Ordering::{Acquire, Relaxed, Release},
+};
+use std::task::Context;
 
 use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use rand::TryRngCore;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use crate::cluster::Leased;
-use crate::pool::{Endpoint, cancel};
+use crate::pool::CancelTarget;
 
 /// Length of a key for protocol 3.0, bytes.
 const SHORT_KEY: usize = 4;
@@ -38,11 +43,13 @@ pub(super) struct CancelSlot {
     pub(super) key: Bytes,
     running: Mutex<Running>,
     delivered: Notify,
+    leaving: AtomicBool,
+    idle: AtomicWaker,
 }
 
 #[derive(Debug, Default)]
 struct Running {
-    targets: SmallVec<[(Arc<Endpoint>, u32, Bytes); 1]>,
+    targets: SmallVec<[Arc<CancelTarget>; 1]>,
     deliveries: u32,
 }
 
@@ -58,14 +65,28 @@ impl Cancels {
                 break id;
             }
         };
-        let slot =
-            Arc::new(CancelSlot { id, key: key.into(), running: Mutex::default(), delivered: Notify::new() });
+        let slot = Arc::new(CancelSlot {
+            id,
+            key: key.into(),
+            running: Mutex::default(),
+            delivered: Notify::new(),
+            leaving: AtomicBool::new(false),
+            idle: AtomicWaker::new(),
+        });
         sessions.insert(id, slot.clone());
         Some(slot)
     }
 
     pub(super) fn remove(&self, id: u32) {
         self.sessions.lock().remove(&id);
+    }
+
+    /// The proxy shuts down: every session is told, idle ones at once.
+    pub(super) fn all_leave(&self) {
+        for slot in self.sessions.lock().values() {
+            slot.leaving.store(true, Release);
+            slot.idle.wake();
+        }
     }
 
     /// Delivers a request if its key is right; says whether it was.
@@ -83,10 +104,22 @@ fn equal(a: &[u8], b: &[u8]) -> bool {
 }
 
 impl CancelSlot {
+    /// Whether the proxy shuts down; if not, the task is woken when it does.
+    pub(super) fn must_leave(&self, cx: &Context<'_>) -> bool {
+        self.idle.register(cx.waker());
+        self.leaving.load(Acquire)
+    }
+
     /// The session now runs something on this server too.
     pub(super) fn add(&self, leased: &Leased) {
-        let target = (leased.endpoint().clone(), leased.pid, leased.secret.clone());
-        self.running.lock().targets.push(target);
+        self.running.lock().targets.push(leased.cancel.clone());
+    }
+
+    /// The session runs nothing any more. Says whether no delivery is under way.
+    pub(super) fn clear_now(&self) -> bool {
+        let mut running = self.running.lock();
+        running.targets.clear();
+        running.deliveries == 0
     }
 
     /// The session runs nothing any more; waits for deliveries under way.
@@ -115,10 +148,8 @@ impl CancelSlot {
             running.targets.clone()
         };
         let delivery = Delivery(self);
-        for (endpoint, pid, secret) in targets {
-            if let Err(error) = cancel(&endpoint, pid, &secret).await {
-                tracing::debug!(%error, "a cancel could not be delivered");
-            }
+        for target in targets {
+            target.cancel().await;
         }
         drop(delivery);
     }

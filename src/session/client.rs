@@ -2,8 +2,9 @@
 //! Must not know how messages are understood (`feed`), nor how servers are chosen (`cluster`).
 
 use std::collections::HashMap;
-use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
@@ -16,16 +17,20 @@ use super::served::Served;
 use super::txn::Txn;
 use super::vars::Vars;
 use crate::cluster::{Leased, UserPools};
-use crate::config::User;
+use crate::config::{Config, User};
 use crate::exec::{Event, Exchange, Watch};
 use crate::pool::Stream;
-use crate::route::{Pin, Statement, Verb};
+use crate::route::{Pin as Tie, Router, Statement, Verb};
 use crate::shard::ShardId;
 use crate::stats::{SessionState, SessionStats};
 use crate::wire::{BackendWriter, ErrorReport, Severity, SqlState, TransactionStatus};
 
 /// A session's buffer is let go when it is empty and larger than this, bytes.
 const KEEP_BUFFER: usize = 16 << 10;
+/// The same for the copy of what was sent.
+const KEEP_REPLAY: usize = 1 << 10;
+/// Room for the first read after idle, bytes.
+const FIRST_READ: usize = 4 << 10;
 
 /// What a session works on: a database with servers, or the virtual one.
 #[derive(Debug)]
@@ -39,6 +44,10 @@ pub(super) enum Place {
 /// One client.
 pub(super) struct Client {
     pub(super) proxy: Arc<Proxy>,
+    /// As it was at login.
+    pub(super) config: Arc<Config>,
+    /// The router last used, and the schema's version it was made for.
+    pub(super) router: Option<(u64, Arc<Router>)>,
     pub(super) place: Place,
     pub(super) user: Arc<User>,
     pub(super) stats: SessionStats,
@@ -57,19 +66,21 @@ pub(super) struct Client {
     /// When this session last wrote on a shard.
     pub(super) writes: SmallVec<[(ShardId, Instant); 1]>,
     pub(super) turn: Turn,
+    /// Bytes of the client since nothing was owed, to be understood anew if a replica dies.
+    pub(super) replay: BytesMut,
 }
 
 /// A server that stays with the client.
 pub(super) struct Kept {
     pub(super) leased: Leased,
-    pub(super) pins: SmallVec<[Pin; 2]>,
+    pub(super) pins: SmallVec<[Tie; 2]>,
 }
 
 /// What lasts from the first message after idle until all is answered.
 #[derive(Default)]
 pub(super) struct Turn {
-    /// A message that waits for something (a lease, an answer).
-    pub(super) current: Option<BytesMut>,
+    /// Length of the message at the front of the client's buffer that is being worked on; 0: none.
+    pub(super) current: usize,
     /// What was already found out about it.
     pub(super) stash: Option<Stash>,
     /// Extended-protocol messages that wait for a server to be chosen.
@@ -82,10 +93,8 @@ pub(super) struct Turn {
     pub(super) barrier: bool,
     /// What the open batch has done on the server: reads only so far?
     pub(super) batch_wrote: bool,
-    /// All statements of this exchange only read.
+    /// All statements of this exchange only read, and `replay` holds all of it.
     pub(super) only_reads: bool,
-    /// Bytes of the client since nothing was owed, to be understood anew if a replica dies; `None`: too many.
-    pub(super) replay: Option<BytesMut>,
     /// Names prepared since then.
     pub(super) fresh: Vec<String>,
     pub(super) retries: u8,
@@ -95,7 +104,7 @@ pub(super) struct Turn {
     pub(super) touched: bool,
     /// The server's prepared statements or session state are not what the proxy thinks: close it.
     pub(super) spoiled: bool,
-    pub(super) new_pins: SmallVec<[Pin; 2]>,
+    pub(super) new_pins: SmallVec<[Tie; 2]>,
     pub(super) read_schema: bool,
     pub(super) verb: Option<Verb>,
     pub(super) wrote: bool,
@@ -128,7 +137,7 @@ pub(super) enum Deferred {
 /// What a statement does to the session when it completes.
 pub(super) struct Effect {
     pub(super) statement: Statement,
-    pub(super) pin: Option<Pin>,
+    pub(super) pin: Option<Tie>,
 }
 
 /// How a session goes on.
@@ -143,16 +152,10 @@ pub(super) enum Flow {
 impl Client {
     /// Lives until the client leaves, or the proxy shuts down.
     pub(super) async fn run(mut self) {
-        let mut shutdown = self.proxy.shutdown();
         loop {
             let waiting = self.inbuf.is_empty();
             if waiting {
-                let woke = tokio::select! {
-                    biased;
-                    woke = self.idle() => woke,
-                    _ = shutdown.changed(), if self.txn.is_none() => Woke::Shutdown,
-                };
-                match woke {
+                match self.idle().await {
                     Woke::Data => {}
                     Woke::Gone => break,
                     Woke::Late(report) => {
@@ -177,6 +180,9 @@ impl Client {
             if self.inbuf.is_empty() && self.inbuf.capacity() > KEEP_BUFFER {
                 self.inbuf = BytesMut::new();
             }
+            if self.replay.capacity() > KEEP_REPLAY {
+                self.replay = BytesMut::new();
+            }
             let idle = if self.txn.is_none() { SessionState::Idle } else { SessionState::IdleInTransaction };
             self.stats.set_state(idle);
         }
@@ -185,7 +191,7 @@ impl Client {
 
     /// Waits for the client, within the timeouts; passes on what kept servers say unasked.
     async fn idle(&mut self) -> Woke {
-        let timeouts = &self.proxy.config().timeouts;
+        let timeouts = &self.config.timeouts;
         let (limit, report) = if self.txn.is_none() {
             let report = ErrorReport::fatal(
                 SqlState::IDLE_SESSION_TIMEOUT,
@@ -218,22 +224,22 @@ impl Client {
             let (x, stream, inbuf) = (&mut self.x, &mut self.stream, &mut self.inbuf);
             return Self::watch(x, stream, inbuf, &mut kept.leased).await;
         }
-        match self.stream.readable(&mut self.inbuf).await {
-            Ok(None) => match self.read_some().await {
-                Ok(0) | Err(_) => Woke::Gone,
-                Ok(_) => Woke::Data,
-            },
-            Ok(Some(0)) | Err(_) => Woke::Gone,
-            Ok(Some(_)) => Woke::Data,
-        }
+        std::future::poll_fn(|cx| self.poll_idle(cx)).await
     }
 
-    async fn read_some(&mut self) -> io::Result<usize> {
-        use tokio::io::AsyncReadExt;
-        if self.inbuf.capacity() < 1024 {
-            self.inbuf.reserve(4096);
+    /// An idle client has no buffer: room is made when something is there to be read.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Woke> {
+        if self.txn.is_none() && self.cancel.must_leave(cx) {
+            return Poll::Ready(Woke::Shutdown);
         }
-        self.stream.read_buf(&mut self.inbuf).await
+        if ready!(self.stream.poll_readable(cx)).is_err() {
+            return Poll::Ready(Woke::Gone);
+        }
+        self.inbuf.reserve(FIRST_READ);
+        match ready!(tokio_util::io::poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.inbuf)) {
+            Ok(0) | Err(_) => Poll::Ready(Woke::Gone),
+            Ok(_) => Poll::Ready(Woke::Data),
+        }
     }
 
     async fn watch(x: &mut Exchange, stream: &mut Stream, inbuf: &mut BytesMut, server: &mut Leased) -> Woke {
@@ -287,13 +293,9 @@ impl Client {
                 server.scrub_and_return();
             } else {
                 // Nobody will read the answer: stop the work. The connection is dirty and will be closed.
-                let (endpoint, pid, secret) = (server.endpoint().clone(), server.pid, server.secret.clone());
+                let target = server.cancel.clone();
                 drop(server);
-                tokio::spawn(async move {
-                    if let Err(error) = crate::pool::cancel(&endpoint, pid, &secret).await {
-                        tracing::debug!(%error, "a cancel could not be delivered");
-                    }
-                });
+                tokio::spawn(async move { target.cancel().await });
             }
         }
         for kept in self.kept.drain(..) {
@@ -330,4 +332,21 @@ enum Woke {
     Shutdown,
     /// It ends with this.
     Late(ErrorReport),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_output<F: FnOnce(&'static mut Client) -> T, T>(_: F) -> usize {
+        size_of::<T>()
+    }
+
+    #[test]
+    fn neither_an_idle_nor_a_working_client_takes_much_memory() {
+        // A turn's state is allocated at each turn: beyond 1032 bytes the allocator has no fast path for it.
+        let turn = size_of_output(Client::take_turn);
+        assert!(turn <= 1032, "{turn}");
+        assert!(size_of::<Client>() <= 1536, "{}", size_of::<Client>());
+    }
 }

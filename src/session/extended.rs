@@ -209,6 +209,9 @@ impl Client {
         };
         if !self.is_proxys_own(&statement) {
             self.turn.deferred.push(Deferred::Describe(statement));
+            if self.server.is_some() && self.x.is_batch_open() {
+                self.emit_deferred(None); // the batch has its direction already
+            }
             return Fed::Next;
         }
         let mut out = BytesMut::new();
@@ -235,6 +238,7 @@ impl Client {
                 Fed::Next
             }
             Some(Portal::Server { .. }) if self.server.is_some() => {
+                self.emit_deferred(None);
                 self.x.up.put_target(b'D', DescribeTarget::Portal(name));
                 self.x.expect(Expect::DescribePortal);
                 Fed::Next
@@ -250,6 +254,7 @@ impl Client {
         let (name, limit) = parse_execute(body)?;
         match self.portals.get(name).cloned() {
             Some(Portal::Server { mark }) if self.server.is_some() => {
+                self.emit_deferred(None);
                 self.x.up.put_execute(name, limit);
                 self.x.expect(Expect::Execute { mark });
                 Ok(Fed::Next)

@@ -1,7 +1,7 @@
 //! From a client's messages to what is sent: each whole message is understood, placed, and put upstream.
 //! Must not do I/O or await: what has to be waited for is returned as a [`Step`], and the message is kept.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::client::{Client, Deferred, Effect, Place};
 use super::prepared::ClientStatement;
@@ -57,20 +57,24 @@ impl Client {
     /// Works through the messages that are there.
     pub(super) fn feed(&mut self) -> Step {
         loop {
-            let frame = match self.turn.current.take() {
-                Some(frame) => frame,
-                None => match self.next_message() {
-                    Ok(Some(frame)) => frame,
-                    Ok(None) => return Step::Wait,
-                    Err(error) => return self.broken(&error),
-                },
+            let length = match self.next_message() {
+                Ok(Some(length)) => length,
+                Ok(None) => return Step::Wait,
+                Err(error) => return self.broken(&error),
             };
-            match self.message(&frame) {
-                Ok(Fed::Next) => {}
-                // What many shards will answer is done with; all else is fed again.
-                Ok(Fed::Until(step @ Step::Fanout(_))) => return step,
+            // The message stays where it was read: it is looked at in place, and taken only when done with.
+            let buffer = std::mem::take(&mut self.inbuf);
+            let fed = self.message(buffer.get(..length).unwrap_or_default());
+            self.inbuf = buffer;
+            self.turn.current = length;
+            match fed {
+                Ok(Fed::Next) => {
+                    self.take_current();
+                }
                 Ok(Fed::Until(step)) => {
-                    self.turn.current = Some(frame);
+                    if matches!(step, Step::Fanout(_)) {
+                        self.take_current(); // many shards will answer it; all else is fed again
+                    }
                     return step;
                 }
                 Err(error) => return self.broken(&error),
@@ -78,8 +82,26 @@ impl Client {
         }
     }
 
-    /// The next whole message, header included. COPY data is passed on as it comes.
-    fn next_message(&mut self) -> Result<Option<BytesMut>, WireError> {
+    /// The message at the front is done with. Says which it was.
+    pub(super) fn take_current(&mut self) -> Option<u8> {
+        let length = std::mem::take(&mut self.turn.current);
+        if length == 0 {
+            return None;
+        }
+        let tag = self.inbuf.first().copied();
+        if length >= self.inbuf.len() {
+            self.inbuf.clear(); // keeps its room, from the start
+        } else {
+            self.inbuf.advance(length);
+        }
+        tag
+    }
+
+    /// Length of the next whole message, header included. COPY data is passed on as it comes.
+    fn next_message(&mut self) -> Result<Option<usize>, WireError> {
+        if self.turn.current > 0 {
+            return Ok(Some(self.turn.current));
+        }
         loop {
             if self.turn.copy_rest > 0 {
                 let n = self.turn.copy_rest.min(self.inbuf.len());
@@ -96,15 +118,14 @@ impl Client {
                 self.turn.copy_rest = head.total();
                 continue;
             }
-            let max = self.proxy.config().limits.max_message;
+            let max = self.config.limits.max_message;
             let Some(head) = peek_head(&self.inbuf, max)? else { return Ok(None) };
             if self.inbuf.len() < head.total() {
                 self.inbuf.reserve(head.total() - self.inbuf.len());
                 return Ok(None);
             }
-            let frame = self.inbuf.split_to(head.total());
-            self.keep_for_replay(&frame);
-            return Ok(Some(frame));
+            self.keep_for_replay(head.total());
+            return Ok(Some(head.total()));
         }
     }
 
@@ -117,14 +138,15 @@ impl Client {
         // Else the server has refused the COPY: data still under way is dropped, as PostgreSQL does.
     }
 
-    fn keep_for_replay(&mut self, frame: &[u8]) {
-        if !self.x.is_owed() && !self.x.is_batch_open() && self.turn.replay.is_none() {
-            self.turn.replay = Some(BytesMut::new());
+    fn keep_for_replay(&mut self, length: usize) {
+        if self.replay.is_empty() && !self.x.is_owed() && !self.x.is_batch_open() {
             self.turn.only_reads = true;
         }
-        match &mut self.turn.replay {
-            Some(replay) if replay.len() + frame.len() <= REPLAY_LIMIT => replay.extend_from_slice(frame),
-            _ => self.turn.only_reads = false,
+        let frame = self.inbuf.get(..length).unwrap_or_default();
+        if self.turn.only_reads && self.replay.len() + frame.len() <= REPLAY_LIMIT {
+            self.replay.extend_from_slice(frame);
+        } else {
+            self.turn.only_reads = false;
         }
     }
 
@@ -152,6 +174,7 @@ impl Client {
                 }
                 return Ok(Fed::Next);
             }
+            b'S' if self.x.is_copy_in() => return Ok(Fed::Next), // ignored by a server that reads CopyData
             b'S' => return Ok(self.on_sync()),
             _ => {}
         }
@@ -301,18 +324,17 @@ impl Client {
 
     /// A message whose answer is one of several owed: an error in its place.
     pub(super) fn refuse(&mut self, report: &ErrorReport) {
-        let simple = self.turn.current.as_ref().is_none_or(|frame| matches!(frame.first(), Some(b'Q')));
         // The message that waited is answered by this.
-        let waited = self.turn.current.take();
+        let waited = self.take_current();
         self.turn.stash = None;
-        match waited.as_ref().and_then(|frame| frame.first()) {
+        match waited {
             Some(b'S') => {
                 self.refuse_extended(report);
                 self.turn.skip = false;
                 self.on_sync();
             }
-            _ if simple => self.refuse_simple(report),
-            _ => self.refuse_extended(report),
+            None | Some(b'Q') => self.refuse_simple(report),
+            Some(_) => self.refuse_extended(report),
         }
     }
 
@@ -361,7 +383,7 @@ impl Client {
     /// An answer of the proxy's own to the message at hand, complete with ReadyForQuery in the simple protocol.
     /// Nothing may be owed by a server.
     pub(super) fn complete_local(&mut self, write: impl FnOnce(&mut BytesMut)) {
-        let simple = self.turn.current.take().is_some_and(|frame| matches!(frame.first(), Some(b'Q')));
+        let simple = self.take_current() == Some(b'Q');
         self.turn.stash = None;
         let status = self.status();
         self.x.local(|out| {

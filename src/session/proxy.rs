@@ -203,6 +203,7 @@ impl Proxy {
     /// No client is accepted from now on; idle ones are told to go, others when their transaction has ended.
     pub fn begin_shutdown(&self) {
         self.shutdown.send_replace(true);
+        self.cancels.all_leave();
     }
 
     /// Waits until no client is left, or the time is over. Says whether all had gone.
@@ -301,6 +302,8 @@ impl Proxy {
         });
         Some(Client {
             proxy: self.clone(),
+            config: self.config(),
+            router: None,
             place,
             user: admitted.user,
             stats,
@@ -316,6 +319,7 @@ impl Proxy {
             portals: HashMap::new(),
             writes: SmallVec::new(),
             turn: Turn::default(),
+            replay: BytesMut::new(),
         })
     }
 
@@ -337,16 +341,20 @@ impl Proxy {
             let message = format!("database \"{}\" does not exist", admitted.database);
             return Err(ErrorReport::error(SqlState::INVALID_CATALOG_NAME, message));
         };
-        let vars = Vars::of_startup(&admitted.parameters, false);
+        let mut vars = Vars::of_startup(&admitted.parameters, false);
         let pools = served.cluster.pools_of(&admitted.user);
         served.router().await.map_err(|e| e.report())?;
-        let report = served.report(&pools, &vars.settings).await.map_err(|error| match error {
-            ReportError::Cluster(error) => error.report(),
-            ReportError::Server(crate::pool::ServerError::Sql(fields)) => {
-                ErrorReport::error(fields.sqlstate(), fields.message)
-            }
-            ReportError::Server(error) => ErrorReport::error(SqlState::CONNECTION_FAILURE, error.to_string()),
-        })?;
+        let (settings, report) =
+            served.report(&pools, &vars.settings).await.map_err(|error| match error {
+                ReportError::Cluster(error) => error.report(),
+                ReportError::Server(crate::pool::ServerError::Sql(fields)) => {
+                    ErrorReport::error(fields.sqlstate(), fields.message)
+                }
+                ReportError::Server(error) => {
+                    ErrorReport::error(SqlState::CONNECTION_FAILURE, error.to_string())
+                }
+            })?;
+        Arc::make_mut(&mut vars).settings = settings;
         Ok((Place::Database { served, pools }, vars, report))
     }
 

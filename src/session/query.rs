@@ -1,6 +1,8 @@
 //! The simple protocol: one Query message, one or several statements.
 //! Must not know the extended protocol.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use smallvec::SmallVec;
 
@@ -158,10 +160,18 @@ impl Client {
         Ok(whole)
     }
 
-    pub(super) fn router(&self) -> Result<std::sync::Arc<Router>, Step> {
-        match &self.place {
-            Place::Database { served, .. } => served.router_now().ok_or(Step::ReadSchema),
-            Place::Admin => Ok(self.proxy.admin_router().clone()),
+    pub(super) fn router(&mut self) -> Result<Arc<Router>, Step> {
+        let Place::Database { served, .. } = &self.place else {
+            return Ok(self.proxy.admin_router().clone());
+        };
+        let version = served.cluster.schema_version();
+        match &self.router {
+            Some((made_for, router)) if *made_for == version => Ok(router.clone()),
+            _ => {
+                let router = served.router_now().ok_or(Step::ReadSchema)?;
+                self.router = Some((version, router.clone()));
+                Ok(router)
+            }
         }
     }
 

@@ -71,7 +71,8 @@ impl Served {
         Some(router)
     }
 
-    /// What a server of the default shard reports under these settings; asked once for each set of parameters.
+    /// What a server of the default shard reports under these settings; asked once for each set of parameters. The
+    /// settings come back as the one value that all clients with equal ones share, so that they compare fast.
     ///
     /// # Errors
     /// [`ReportError`]: no server, or it refuses the parameters, as PostgreSQL refuses a login with them.
@@ -79,9 +80,9 @@ impl Served {
         &self,
         pools: &UserPools,
         settings: &Arc<Settings>,
-    ) -> Result<Arc<Report>, ReportError> {
-        if let Some(report) = self.reports.lock().get(settings) {
-            return Ok(report.clone());
+    ) -> Result<(Arc<Settings>, Arc<Report>), ReportError> {
+        if let Some((known, report)) = self.reports.lock().get_key_value(settings) {
+            return Ok((known.clone(), report.clone()));
         }
         let need = Need { replica: true, only_replica: false, after: None };
         let mut leased = self.cluster.lease(pools, self.cluster.config().map.default_shard, need).await?;
@@ -99,6 +100,6 @@ impl Served {
             reports.clear();
         }
         reports.insert(settings.clone(), report.clone());
-        Ok(report)
+        Ok((settings.clone(), report))
     }
 }

@@ -41,10 +41,7 @@ impl Client {
                             return Flow::End;
                         }
                         // A message of which only a part has come is waited for like any other.
-                        if self.turn.deferred.is_empty()
-                            && self.turn.current.is_none()
-                            && self.inbuf.is_empty()
-                        {
+                        if self.turn.deferred.is_empty() && self.inbuf.is_empty() {
                             self.end_turn();
                             return Flow::Continue;
                         }
@@ -69,14 +66,15 @@ impl Client {
                     flow
                 }
                 Step::Settle => self.pump(Until::Settled).await,
-                Step::Move => self.leave_shard().await,
-                Step::Fanout(plan) => self.fan_out(*plan).await,
-                Step::Reset(name) => self.reset(name).await,
+                // What is rare is boxed: the common turn must not pay for its state.
+                Step::Move => Box::pin(self.leave_shard()).await,
+                Step::Fanout(plan) => Box::pin(self.fan_out(*plan)).await,
+                Step::Reset(name) => Box::pin(self.reset(name)).await,
                 Step::ReadSchema => {
-                    self.read_schema().await;
+                    Box::pin(self.read_schema()).await;
                     Flow::Continue
                 }
-                Step::Command(words) => self.command(words).await,
+                Step::Command(words) => Box::pin(self.command(words)).await,
                 Step::End => Flow::End,
             };
             if flow == Flow::End {
@@ -98,10 +96,10 @@ impl Client {
             return Flow::End;
         }
         self.inbuf.reserve(8192);
-        let limit = self.proxy.config().timeouts.idle;
+        let limit = self.config.timeouts.idle;
         let read = self.stream.read_buf(&mut self.inbuf);
         let read = match limit {
-            Some(limit) => match tokio::time::timeout(limit, read).await {
+            Some(limit) => match Box::pin(tokio::time::timeout(limit, read)).await {
                 Ok(read) => read,
                 Err(_) => return Flow::End,
             },
@@ -125,8 +123,6 @@ impl Client {
     /// Takes a server of `shard` into this turn, brings it to the client's settings and into its transaction.
     async fn join(&mut self, shard: ShardId, need: Need) -> Flow {
         let Place::Database { served, pools } = &self.place else { return Flow::End };
-        let (served, pools) = (served.clone(), pools.clone());
-        let asked = Instant::now();
         let found = self.kept.iter().position(|k| k.leased.server().shard == shard);
         let leased = match found {
             Some(at) => {
@@ -134,16 +130,20 @@ impl Client {
                 self.turn.new_pins = kept.pins;
                 Ok(kept.leased)
             }
-            None => {
-                self.stats.set_state(SessionState::Waiting);
-                let leased = served.cluster.lease(&pools, shard, need).await;
-                self.stats.set_state(SessionState::Active);
-                leased
-            }
+            None => match served.cluster.lease_now(pools, shard, need) {
+                Some(leased) => Ok(leased),
+                None => {
+                    let asked = Instant::now();
+                    self.stats.set_state(SessionState::Waiting);
+                    let leased = Box::pin(served.cluster.lease(pools, shard, need)).await;
+                    self.stats.set_state(SessionState::Active);
+                    let now = Instant::now();
+                    self.turn.queue_us += now.duration_since(asked).as_micros() as u64;
+                    self.turn.leased_at = Some(now);
+                    leased
+                }
+            },
         };
-        let now = Instant::now();
-        self.turn.queue_us += now.duration_since(asked).as_micros() as u64;
-        self.turn.leased_at = Some(now);
         let mut leased = match leased {
             Ok(leased) => leased,
             Err(error) => {
@@ -153,8 +153,10 @@ impl Client {
         };
         leased.mark_dirty();
         self.cancel.add(&leased);
-        if let Err(error) = leased.apply(&self.vars.settings).await {
-            self.settings_refused(leased, error).await;
+        if !leased.is_applied(&self.vars.settings)
+            && let Err(error) = Box::pin(leased.apply(&self.vars.settings)).await
+        {
+            Box::pin(self.settings_refused(leased, error)).await;
             return Flow::Continue;
         }
         self.x.start();
@@ -198,13 +200,13 @@ impl Client {
             let (x, stream, inbuf) = (&mut self.x, &mut self.stream, &mut self.inbuf);
             let poll =
                 std::future::poll_fn(|cx| x.poll(cx, stream, inbuf, server, (want_client, Watch::Answers)));
-            let event = match self.proxy.config().timeouts.query {
+            let event = match self.config.timeouts.query {
                 None => poll.await,
-                Some(limit) => match tokio::time::timeout(limit, poll).await {
+                Some(limit) => match Box::pin(tokio::time::timeout(limit, poll)).await {
                     Ok(event) => event,
                     Err(_) => {
                         // The server answers with its own 57014, which ends the statement in order.
-                        self.cancel.cancel().await;
+                        Box::pin(self.cancel.cancel()).await;
                         continue;
                     }
                 },
@@ -225,7 +227,7 @@ impl Client {
                         return Flow::Continue;
                     }
                 }
-                Event::ServerLost(lost) => return self.server_lost(lost).await,
+                Event::ServerLost(lost) => return Box::pin(self.server_lost(lost)).await,
             }
         }
     }
@@ -238,7 +240,7 @@ impl Client {
         self.turn.batch_wrote = false;
         self.turn.flushed = false;
         self.turn.effects.clear();
-        self.turn.replay = None;
+        self.replay.clear();
         self.turn.fresh.clear();
         self.turn.retries = 0;
         // No status: nothing was sent, the statement was refused before.
@@ -280,7 +282,9 @@ impl Client {
         if std::mem::take(&mut self.turn.touched) {
             server.applied = Some(self.vars.settings.clone());
         }
-        self.cancel.clear().await;
+        if !self.cancel.clear_now() {
+            Box::pin(self.cancel.clear()).await;
+        }
         let pins = std::mem::take(&mut self.turn.new_pins);
         let keep = !pins.is_empty() || self.pool_mode() == PoolMode::Session;
         if std::mem::take(&mut self.turn.spoiled) && !keep {
@@ -289,11 +293,11 @@ impl Client {
             self.stats.set_pin(pins.first().map(|p| p.as_str()));
             self.kept.push(Kept { leased: server, pins });
         } else {
-            server.mark_clean();
+            server.mark_clean(self.turn.began.unwrap_or_else(Instant::now));
             drop(server);
         }
         if self.turn.read_schema {
-            self.read_schema().await;
+            Box::pin(self.read_schema()).await;
         }
     }
 
@@ -352,7 +356,7 @@ impl Client {
         let us = |from: Instant| now.duration_since(from).as_micros() as u64;
         let timing = Timing {
             queue_us: std::mem::take(&mut self.turn.queue_us),
-            server_us: self.turn.leased_at.map_or(0, us),
+            server_us: us(self.turn.leased_at.unwrap_or(began)),
             total_us: us(began),
         };
         self.proxy.stats().record(server.server().slot, server.is_replica(), class(verb), timing);
@@ -392,8 +396,9 @@ impl Client {
             && !was_open
             && !answered
             && self.turn.retries < RETRIES
-            && let Some(replay) = self.turn.replay.take()
+            && !self.replay.is_empty()
         {
+            let replay = std::mem::take(&mut self.replay);
             tracing::info!(server = %address, shard = %state.shard_name, why, "a read is tried on another server");
             self.try_again(replay);
             return Flow::Continue;
@@ -445,12 +450,9 @@ impl Client {
         self.turn.stash = None;
         self.turn.skip = false;
         let mut inbuf = replay;
-        if let Some(current) = self.turn.current.take() {
-            inbuf.extend_from_slice(&current);
-        }
+        self.take_current(); // it is in what was kept
         inbuf.extend_from_slice(&self.inbuf);
         self.inbuf = inbuf;
-        self.turn.replay = Some(BytesMut::new());
     }
 
     /// A transaction that has only done what any shard answers alike goes over to the shard of its first key.
@@ -463,7 +465,7 @@ impl Client {
             self.txn = Txn::Held(Box::new(open.hold()));
         }
         match left {
-            Ok(_) => server.mark_clean(),
+            Ok(_) => server.mark_clean(Instant::now()),
             Err(error) => tracing::debug!(%error, "a server could not be left and is closed"),
         }
         Flow::Continue
@@ -482,7 +484,7 @@ impl Client {
                 Ok(leased) => leases.push(leased),
                 Err(report) => {
                     self.cancel.clear().await;
-                    leases.iter_mut().for_each(|l: &mut Leased| l.mark_clean());
+                    leases.iter_mut().for_each(|l: &mut Leased| l.mark_clean(Instant::now()));
                     drop(leases);
                     self.fanout_failed(&report, plan.ready);
                     return Flow::Continue;
@@ -597,7 +599,7 @@ impl Client {
                     self.kept.push(Kept { leased: server, pins: std::mem::take(&mut self.turn.new_pins) });
                 }
                 PoolMode::Transaction => {
-                    server.mark_clean();
+                    server.mark_clean(Instant::now());
                     drop(server);
                 }
             }

@@ -49,6 +49,16 @@ impl<'a> Loader<'a> {
         Ok(last.and_then(|n| u64::try_from(n).ok()))
     }
 
+    /// Whether an earlier load came to its end: audit records are its last step. Without their table: no telling.
+    pub(super) async fn is_complete(&self) -> Result<bool, Failure> {
+        if !self.has_audit_log() {
+            return Ok(true);
+        }
+        let client = self.target.connect_first().await?;
+        let sql = "SELECT 1 FROM audit_log WHERE action = 'signup' LIMIT 1";
+        Ok(client.query_opt(sql, &[]).await.map_err(Failure::sql("audit_log"))?.is_some())
+    }
+
     /// Empties the tables.
     pub(super) async fn empty(&self) -> Result<(), Failure> {
         let client = self.target.connect_first().await?;

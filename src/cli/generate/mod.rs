@@ -23,7 +23,7 @@ const BYTES: f64 = 100.0 * 1024.0 * 1024.0;
 pub(super) enum Existing {
     /// Stop with an error.
     Refuse,
-    /// Leave all as it is.
+    /// Leave all as it is, unless an earlier load broke off: then start over.
     Keep,
     /// Go on behind the last one.
     Append,
@@ -64,9 +64,9 @@ pub(super) async fn fill(
     let last = loader.last_number().await?;
     let draw = match (last, existing) {
         (None, _) => draw,
-        (Some(_), Existing::Keep) => return Ok(false),
+        (Some(_), Existing::Keep) if loader.is_complete().await? => return Ok(false),
         (Some(last), Existing::Append) => draw.starting_after(last),
-        (Some(_), Existing::Replace) => {
+        (Some(_), Existing::Keep | Existing::Replace) => {
             loader.empty().await?;
             draw
         }

@@ -106,14 +106,17 @@ fn server_users(config: &Config, database: &Database) -> Vec<String> {
 async fn create(primary: &mut Primary, files: &[&TableFile], users: &[String]) -> Result<(), Failure> {
     let owner = owner_to_act_as(&primary.client).await?;
     let tx = primary.client.transaction().await?;
-    if let Some(owner) = owner {
-        tx.batch_execute(&format!("SET LOCAL ROLE {}", ident(&owner))).await?;
-    }
     for file in files {
+        // Only for what is new: a table that is there may belong to anyone.
+        let new: bool =
+            tx.query_one("SELECT to_regclass($1) IS NULL", &[&public(&file.table)]).await?.try_get(0)?;
+        if let Some(owner) = owner.as_ref().filter(|_| new) {
+            tx.batch_execute(&format!("SET LOCAL ROLE {}", ident(owner))).await?;
+        }
         let what = format!("{}/{}.sql", file.folder.name(), file.table);
         tx.batch_execute(&file.sql).await.map_err(Failure::sql(what))?;
+        tx.batch_execute("RESET ROLE").await?;
     }
-    tx.batch_execute("RESET ROLE").await?;
     for user in users {
         for file in files {
             grant(&tx, &file.table, user).await.map_err(|e| e.during(format_args!("rights of {user}")))?;
@@ -140,12 +143,17 @@ async fn grant(tx: &tokio_postgres::Transaction<'_>, table: &str, user: &str) ->
         return Err(Failure::new(format!("role \"{user}\" does not exist on the server"))
             .remedy(format!("create it there: CREATE ROLE {} LOGIN PASSWORD '…'", ident(user))));
     }
-    let (table, user) = (format!("public.{}", ident(table)), ident(user));
+    let (table, user) = (public(table), ident(user));
     tx.batch_execute(&format!("GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON {table} TO {user}")).await?;
     for sequence in sequences_io::owned_by(tx, &table).await? {
         tx.batch_execute(&format!("GRANT USAGE, SELECT ON SEQUENCE {sequence} TO {user}")).await?;
     }
     Ok(())
+}
+
+/// A table of schema `public`, as SQL.
+fn public(table: &str) -> String {
+    format!("public.{}", ident(table))
 }
 
 /// A name in double quotes.
