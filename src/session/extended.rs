@@ -122,13 +122,15 @@ impl Client {
             self.statements.get(view.statement).cloned().ok_or_else(|| no_statement(view.statement))?;
         let statement = self.up_to_date(statement)?;
         let Some(parsed) = &statement.statement else { return Ok(self.bind_local(view, &statement)) };
-        if self.local(parsed.kind()).map_err(|e| e.report())?.is_some() {
-            return Ok(self.bind_local(view, &statement));
-        }
         let router = match self.router() {
             Ok(router) => router,
             Err(step) => return Ok(Fed::Until(step)),
         };
+        if self.local(parsed.kind()).map_err(|e| e.report())?.is_some() {
+            // A malformed one is an error here, as it would be on a server.
+            parsed.route(&router, &statement.sql, &[], &self.vars.env).map_err(|e| e.report())?;
+            return Ok(self.bind_local(view, &statement));
+        }
         let params = params_of(view, &statement);
         let route = match parsed.route(&router, &statement.sql, &params, &self.vars.env) {
             Ok(route) => route,

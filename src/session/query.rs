@@ -54,6 +54,8 @@ impl Client {
         if let [statement] = statements.as_slice() {
             if let Some(local) = self.local(statement.kind())? {
                 let statement = statement.clone();
+                // A malformed one is an error here, as it would be on a server.
+                statement.route(&router, sql, &[], &self.vars.env)?;
                 return Ok(self.run_local_simple(&local, &statement, sql));
             }
         } else if statements.is_empty() {
