@@ -62,6 +62,10 @@ pub enum Watch {
 
 /// The state of one client's conversation with one server.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts about one conversation, any mix is possible"
+)]
 pub struct Exchange {
     /// Bytes for the server.
     pub up: BytesMut,

@@ -78,6 +78,7 @@ pub(super) struct Kept {
 
 /// What lasts from the first message after idle until all is answered.
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one turn, any mix is possible")]
 pub(super) struct Turn {
     /// Length of the message at the front of the client's buffer that is being worked on; 0: none.
     pub(super) current: usize,
@@ -149,6 +150,13 @@ pub(super) enum Flow {
     Continue,
     /// It ends; whatever was to be said has been said.
     End,
+}
+
+impl Flow {
+    /// The session ends, whatever came of the last words.
+    pub(super) fn then_end(self) -> Self {
+        Self::End
+    }
 }
 
 impl Client {

@@ -38,25 +38,22 @@ impl Client {
     /// Whether the proxy answers a statement of this kind itself, the transaction being as it is.
     pub(super) fn local(&self, kind: &Kind) -> Result<Option<Local>, RouteError> {
         if self.is_held_failed() {
-            return match kind {
-                Kind::Commit { .. } | Kind::Rollback { .. } => Ok(Some(Local::Rollback { chain: false })),
-                Kind::Empty => Ok(Some(Local::Empty)),
-                _ => Err(aborted()),
-            };
+            if matches!(kind, Kind::Commit { .. } | Kind::Rollback { .. }) {
+                return Ok(Some(Local::Rollback { chain: false }));
+            }
+            return if matches!(kind, Kind::Empty) { Ok(Some(Local::Empty)) } else { Err(aborted()) };
         }
         let open = matches!(self.txn, Txn::Open(_));
         if self.status() == crate::wire::TransactionStatus::Failed {
             return Ok(matches!(kind, Kind::Empty).then_some(Local::Empty));
         }
+        // AND CHAIN outside a transaction is an error, which a server words best.
+        let without_server = |chain: bool| !open && (!chain || !self.txn.is_none());
         let local = match kind {
             Kind::Empty => Some(Local::Empty),
             Kind::Begin(modes) if !open => Some(Local::Begin(modes.clone())),
-            Kind::Commit { chain } if !open && !(*chain && self.txn.is_none()) => {
-                Some(Local::Commit { chain: *chain })
-            }
-            Kind::Rollback { chain } if !open && !(*chain && self.txn.is_none()) => {
-                Some(Local::Rollback { chain: *chain })
-            }
+            Kind::Commit { chain } if without_server(*chain) => Some(Local::Commit { chain: *chain }),
+            Kind::Rollback { chain } if without_server(*chain) => Some(Local::Rollback { chain: *chain }),
             Kind::SetTransaction(modes) if matches!(&self.txn, Txn::Held(held) if held.replay.is_empty()) => {
                 Some(Local::SetTransaction(modes.clone()))
             }

@@ -78,8 +78,7 @@ impl Client {
                 Step::End => Flow::End,
             };
             if flow == Flow::End {
-                drop(self.flush().await);
-                return Flow::End;
+                return self.flush().await.then_end();
             }
         }
     }
@@ -174,18 +173,18 @@ impl Client {
     async fn settings_refused(&mut self, leased: Leased, error: ServerError) {
         self.cancel.clear().await;
         let server = leased.server().clone();
-        let report = match error {
+        let report = match &error {
             ServerError::Sql(fields) if !fields.is_fatal() => {
                 leased.scrub_and_return();
-                ErrorReport::error(fields.sqlstate(), fields.message).with_detail(format!(
+                ErrorReport::error(fields.sqlstate(), fields.message.clone()).with_detail(format!(
                     "The session's settings could not be applied on server {}; the statement was not run.",
                     server.config.address()
                 ))
             }
-            other => {
+            ServerError::Io(_) | ServerError::Wire(_) | ServerError::Sql(_) => {
                 drop(leased);
-                server.report_failure(&other.to_string());
-                ErrorReport::error(SqlState::CONNECTION_FAILURE, other.to_string())
+                server.report_failure(&error.to_string());
+                ErrorReport::error(SqlState::CONNECTION_FAILURE, error.to_string())
                     .with_hint("Nothing was sent; try again.")
             }
         };
