@@ -116,6 +116,8 @@ pub(super) struct Turn {
     pub(super) queue_us: u64,
     /// COPY data of a message of which only a part has come.
     pub(super) copy_rest: usize,
+    /// The batch was ended without the client's Sync: an error in it skips the client's messages up to its own Sync.
+    pub(super) split: bool,
     /// Flush was sent for a wait on what is owed.
     pub(super) flushed: bool,
     /// COMMIT is under way: if the server is lost now, nobody knows.

@@ -17,6 +17,7 @@ impl Client {
                 Done::NotPrepared(key) => self.not_prepared(key),
                 Done::Error(fields) => {
                     self.record_server_error(&fields);
+                    self.turn.skip |= self.turn.split;
                     self.failed();
                 }
             }

@@ -137,6 +137,12 @@ impl Client {
             Err(error) if self.may_be_stale(&error) => return Ok(Fed::Until(Step::ReadSchema)),
             Err(error) => return Err(error.report()),
         };
+        if matches!(route.target, Target::Fanout(_))
+            && self.txn.is_none()
+            && let Some(step) = self.check_before_fanout().map_err(|e| e.report())?
+        {
+            return Ok(Fed::Until(step));
+        }
         if let Some(step) = self.place(&route).map_err(|e| e.report())? {
             return Ok(Fed::Until(step));
         }
@@ -180,28 +186,27 @@ impl Client {
         Fed::Next
     }
 
+    /// Before many shards run a statement, one checks it, and describes it if asked. `None`: that is done.
+    fn check_before_fanout(&mut self) -> Result<Option<Step>, RouteError> {
+        if self.turn.deferred.is_empty() {
+            return Ok(None);
+        }
+        if let Some(step) = self.place_deferred()? {
+            return Ok(Some(step));
+        }
+        if self.server.is_none() {
+            return Ok(None);
+        }
+        self.close_batch();
+        Ok(Some(Step::Drain))
+    }
+
     fn bind_fanout(
         &mut self,
         view: &BindView<'_>,
         statement: &Arc<ClientStatement>,
         shards: ShardSet,
     ) -> Fed {
-        if !self.turn.deferred.is_empty() {
-            // One shard checks the statement (and describes it, if asked) before many run it.
-            return match self.place_deferred() {
-                Ok(Some(step)) => Fed::Until(step),
-                Ok(None) if self.server.is_some() => {
-                    self.x.up.put_sync();
-                    self.x.expect(Expect::Sync { forward: false });
-                    Fed::Until(Step::Drain)
-                }
-                Ok(None) => self.bind_fanout(view, statement, shards),
-                Err(error) => {
-                    self.refuse_extended(&error.report());
-                    Fed::Next
-                }
-            };
-        }
         let tail = Bytes::copy_from_slice(view.tail);
         let portal = Portal::Fanout { statement: statement.clone(), tail, shards, describe: false };
         self.portals.insert(view.portal.to_owned(), portal);
@@ -351,8 +356,7 @@ impl Client {
         }
         if self.server.is_some() {
             if self.x.is_batch_open() {
-                self.x.up.put_sync();
-                self.x.expect(Expect::Sync { forward: false });
+                self.close_batch();
             }
             return Fed::Until(Step::Drain);
         }

@@ -238,6 +238,7 @@ impl Client {
         self.turn.barrier = false;
         self.turn.batch_wrote = false;
         self.turn.flushed = false;
+        self.turn.split = false;
         self.turn.effects.clear();
         self.replay.clear();
         self.turn.fresh.clear();
