@@ -39,6 +39,14 @@ pub enum ClusterError {
         /// The shard.
         shard: String,
     },
+    /// The primary is gone, and no replica is known to have what the session itself wrote.
+    #[error(
+        "shard \"{shard}\" has no primary that can be reached, and no replica is known to have this session's last write"
+    )]
+    NotFresh {
+        /// The shard.
+        shard: String,
+    },
     /// The map names a shard that is not configured.
     #[error("there is no shard number {shard}")]
     NoSuchShard {
@@ -69,6 +77,7 @@ impl ClientFacing for ClusterError {
             Self::NoPrimary { .. }
             | Self::NotPrimary { .. }
             | Self::NoReplica { .. }
+            | Self::NotFresh { .. }
             | Self::NoCatalog { .. } => SqlState::CANNOT_CONNECT_NOW,
             Self::TwoPrimaries { .. } => SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::NoSuchShard { .. } => SqlState::INTERNAL_ERROR,
@@ -83,6 +92,7 @@ impl ClientFacing for ClusterError {
             Self::TwoPrimaries { .. }
             | Self::NotPrimary { .. }
             | Self::NoReplica { .. }
+            | Self::NotFresh { .. }
             | Self::NoSuchShard { .. } => None,
         }
     }
@@ -97,6 +107,10 @@ impl ClientFacing for ClusterError {
             }
             Self::NotPrimary { .. } => Some("Nothing was sent; try again.".into()),
             Self::NoReplica { .. } => Some("Set replica_fallback = true to let the primary answer.".into()),
+            Self::NotFresh { .. } => Some(
+                "Other sessions can read there. SET pgherd.read_consistency = 'eventual' reads what the replica has."
+                    .into(),
+            ),
             Self::NoCatalog { .. } => {
                 Some("See SHOW SERVERS on database pgherd, or run pgherd check.".into())
             }
@@ -113,6 +127,7 @@ impl ClientFacing for ClusterError {
             | Self::TwoPrimaries { .. }
             | Self::NotPrimary { .. }
             | Self::NoReplica { .. }
+            | Self::NotFresh { .. }
             | Self::NoCatalog { .. } => Blame::Server,
         }
     }

@@ -20,7 +20,7 @@ use super::error::ClusterError;
 use super::server::ServerState;
 use super::status::{DatabaseStatus, Drift, Health, ServerStatus};
 use crate::catalog::Catalog;
-use crate::config::{self, Database, ReadConsistency, Role};
+use crate::config::{self, Database, Role};
 use crate::pool::{ControlPool, Endpoint, KeyCache, Lease, Pool, ServerTlsSettings};
 use crate::shard::{Map, ShardId};
 use crate::stats::{PoolLabel, ServerLabel, Stats};
@@ -338,9 +338,7 @@ impl Cluster {
         let servers =
             self.shards.get(shard.index()).ok_or(ClusterError::NoSuchShard { shard: shard.index() })?;
         let untried = |i: usize| tried & (1 << i.min(127)) == 0;
-        let want_replica =
-            need.only_replica || (need.replica && self.config.read_consistency != ReadConsistency::Primary);
-        if want_replica {
+        if need.replica || need.only_replica {
             let candidates =
                 servers.iter().enumerate().filter(|(i, s)| untried(*i) && self.may_read(s, need.after));
             // Ties are dealt in turn, so that idle replicas share the load.
@@ -354,7 +352,12 @@ impl Cluster {
                 return Err(ClusterError::NoReplica { shard: self.shard_name(shard) });
             }
         }
-        let (i, server) = self.primary(shard, servers)?;
+        let (i, server) = match self.primary(shard, servers) {
+            Err(ClusterError::NoPrimary { shard, .. }) if need.replica && need.after.is_some() => {
+                return Err(ClusterError::NotFresh { shard });
+            }
+            found => found?,
+        };
         if untried(i) {
             Ok((i, server.clone(), false))
         } else {

@@ -9,7 +9,9 @@ use super::feed::Step;
 use super::prepared::ClientStatement;
 use super::turn::ResetWhat;
 use super::txn::Txn;
+use super::vars::{READ_CONSISTENCY, consistency_of};
 use super::virtual_answer;
+use crate::config::ReadConsistency;
 use crate::route::{Kind, RouteError, SetParameter, TransactionModes};
 use crate::rows;
 use crate::wire::{BackendWriter, ErrorReport, FieldDescription, Severity, SqlState};
@@ -266,11 +268,13 @@ impl Client {
             "pgherd.role" if matches!(value, "" | "primary" | "replica") => Ok(()),
             "pgherd.role" => invalid("Roles are primary and replica.".into()),
             "pgherd.key" => Ok(()),
+            READ_CONSISTENCY if value.is_empty() || consistency_of(value).is_some() => Ok(()),
+            READ_CONSISTENCY => invalid("Values are session, eventual and primary.".into()),
             _ => Err(ErrorReport::error(
                 SqlState::UNDEFINED_OBJECT,
                 format!("unrecognized configuration parameter \"{name}\""),
             )
-            .with_hint("pgherd has pgherd.shard, pgherd.key and pgherd.role.")),
+            .with_hint("pgherd has pgherd.shard, pgherd.key, pgherd.role and pgherd.read_consistency.")),
         }
     }
 
@@ -280,6 +284,14 @@ impl Client {
         let value = match name {
             "pgherd.shard" => &env.shard,
             "pgherd.key" => &env.key,
+            READ_CONSISTENCY => {
+                let word = match self.consistency() {
+                    ReadConsistency::Session => "session",
+                    ReadConsistency::Eventual => "eventual",
+                    ReadConsistency::Primary => "primary",
+                };
+                return Ok(word.to_owned());
+            }
             _ => &env.role,
         };
         Ok(value.clone().unwrap_or_default())

@@ -312,9 +312,6 @@ impl Client {
     }
 
     fn note_write(&mut self, shard: ShardId) {
-        if self.consistency() != ReadConsistency::Session {
-            return;
-        }
         let now = Instant::now();
         match self.writes.iter_mut().find(|(s, _)| *s == shard) {
             Some((_, at)) => *at = now,
@@ -329,7 +326,10 @@ impl Client {
         }
     }
 
-    fn consistency(&self) -> ReadConsistency {
+    pub(super) fn consistency(&self) -> ReadConsistency {
+        if let Some(wanted) = self.vars.consistency {
+            return wanted;
+        }
         match &self.place {
             Place::Database { served, .. } => served.cluster.config().read_consistency,
             Place::Admin => ReadConsistency::Primary,
@@ -338,8 +338,12 @@ impl Client {
 
     /// What a read on a shard needs: the primary's freshness as far as this session has written there.
     pub(super) fn read_need(&self, shard: ShardId) -> Need {
-        if self.pool_mode() == PoolMode::Session {
+        let consistency = self.consistency();
+        if self.pool_mode() == PoolMode::Session || consistency == ReadConsistency::Primary {
             return Need::PRIMARY;
+        }
+        if consistency == ReadConsistency::Eventual {
+            return Need { replica: true, only_replica: false, after: None };
         }
         let after = self.writes.iter().find(|(s, _)| *s == shard).map(|(_, at)| *at);
         Need { replica: true, only_replica: false, after }

@@ -3,14 +3,30 @@
 
 use std::sync::Arc;
 
+use crate::config::ReadConsistency;
 use crate::pool::Settings;
 use crate::route::{Env, SetParameter};
+
+/// The parameter that says what a session's reads may miss.
+pub(super) const READ_CONSISTENCY: &str = "pgherd.read_consistency";
+
+/// What a value of [`READ_CONSISTENCY`] means.
+pub(super) fn consistency_of(value: &str) -> Option<ReadConsistency> {
+    match value {
+        "session" => Some(ReadConsistency::Session),
+        "eventual" => Some(ReadConsistency::Eventual),
+        "primary" => Some(ReadConsistency::Primary),
+        _ => None,
+    }
+}
 
 /// Settings and routing environment of one session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Vars {
     pub(super) settings: Arc<Settings>,
     pub(super) env: Env,
+    /// `pgherd.read_consistency`, if the session has set it.
+    pub(super) consistency: Option<ReadConsistency>,
     /// What `env` was at login, for RESET and DISCARD ALL.
     login: Arc<Env>,
 }
@@ -28,7 +44,16 @@ impl Vars {
                 servers.push((name, value.clone()));
             }
         }
-        Arc::new(Self { settings: Settings::of_startup(&servers), login: Arc::new(env.clone()), env })
+        let consistency = parameters
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(READ_CONSISTENCY))
+            .and_then(|(_, value)| consistency_of(value));
+        Arc::new(Self {
+            settings: Settings::of_startup(&servers),
+            login: Arc::new(env.clone()),
+            env,
+            consistency,
+        })
     }
 
     /// After a SET that a server accepted, or one of the proxy's own.
@@ -38,6 +63,9 @@ impl Vars {
             next.back_to_login(&set.name);
         } else {
             note(&mut next.env, &set.name, &set.values);
+        }
+        if set.name == READ_CONSISTENCY {
+            next.consistency = set.values.first().and_then(|v| consistency_of(v));
         }
         if !set.name.starts_with("pgherd.") {
             next.settings = self.settings.with(&set.name, &set.sql);
@@ -57,10 +85,14 @@ impl Vars {
         let mut next = self.clone();
         match name {
             Some(name) => {
+                if name == READ_CONSISTENCY {
+                    next.consistency = None;
+                }
                 next.back_to_login(name);
                 next.settings = self.settings.without(name);
             }
             None => {
+                next.consistency = None;
                 next.env = (*self.login).clone();
                 next.settings = self.settings.reset_all();
             }
@@ -71,6 +103,7 @@ impl Vars {
     /// After DISCARD ALL.
     pub(super) fn discarded(&self) -> Arc<Self> {
         let mut next = self.clone();
+        next.consistency = None;
         next.env = (*self.login).clone();
         next.settings = self.settings.discarded();
         Arc::new(next)
