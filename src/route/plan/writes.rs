@@ -176,6 +176,7 @@ impl<'a> Analysis<'a> {
             column: found.name.clone(),
             kind: found.typed.map(|t| t.kind),
             length: found.length,
+            not_null: false,
             has_default: false,
             fill: false,
         };
