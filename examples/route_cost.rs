@@ -5,10 +5,35 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::Arc;
 
-use pgherd::catalog::Catalog;
+use pgherd::catalog::{Catalog, Collation, Column, Relation, RelationKind, oid};
 use pgherd::route::{Env, Router};
 use pgherd::shard::{KeyColumn, Map, Method, Placement, ShardId, TableName};
 use tokio::time::Instant;
+
+fn catalog() -> Catalog {
+    let column = |name: &str| Column {
+        name: name.into(),
+        type_oid: oid::TEXT,
+        type_name: "text".into(),
+        not_null: true,
+        default: None,
+        is_serial: false,
+        is_generated: false,
+        collation: Some(Collation { name: "C".into(), deterministic: true }),
+    };
+    let users = Relation {
+        kind: RelationKind::Table,
+        columns: ["id", "user_id", "name", "email"].map(column).to_vec(),
+        unique: Vec::new(),
+        reads: Vec::new(),
+        has_triggers: false,
+    };
+    Catalog {
+        search_path: vec!["public".into()],
+        relations: BTreeMap::from([(("public".into(), "users".into()), users)]),
+        ..Catalog::default()
+    }
+}
 
 fn router() -> Router {
     let key = KeyColumn { column: "user_id".into(), method: Method::Hash, fill: false };
@@ -16,7 +41,7 @@ fn router() -> Router {
     let partitions = vec![("A".to_owned(), 1, ShardId(0)), ("B".to_owned(), 1, ShardId(1))];
     let shards = vec!["shard1".to_owned(), "shard2".to_owned()];
     let map = Map::new(shards, partitions, BTreeMap::from([users]), ShardId(0));
-    Router::new(Arc::new(map), Arc::new(Catalog::default()), 10_000)
+    Router::new(Arc::new(map), Arc::new(catalog()), 10_000)
 }
 
 /// The least of many rounds, so that other work on the machine counts as little as it can.

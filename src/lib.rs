@@ -20,7 +20,9 @@
 //! | [`local`] | PostgreSQL clusters on this machine, for the demo and the tests |
 //! | [`cli`] | the command line: builds the rooms from the config, accepts, drains |
 
+pub mod admin;
 pub mod catalog;
+pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod exec;

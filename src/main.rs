@@ -1,3 +1,5 @@
 //! The `pgherd` binary: only calls the library.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    pgherd::cli::main()
+}

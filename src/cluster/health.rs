@@ -26,6 +26,9 @@ const MARKS: usize = 1024;
 /// Between two tries at reading the catalogs before the first has succeeded.
 const SCHEMA_RETRY: Duration = Duration::from_millis(300);
 
+/// Between two re-readings while shards differ or tables are missing.
+const SCHEMA_DRIFT_INTERVAL: Duration = Duration::from_secs(2);
+
 /// Between two re-readings of the catalogs, to see DDL that did not come through the proxy.
 const SCHEMA_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -63,7 +66,12 @@ pub(super) fn spawn_probes(cluster: &Arc<Cluster>) -> Vec<AbortHandle> {
                 if let Err(error) = &read {
                     tracing::debug!(database = %cluster.config.name, %error, "the catalogs cannot be read");
                 }
-                let pause = if cluster.schema().is_some() { SCHEMA_INTERVAL } else { SCHEMA_RETRY };
+                let pause = match cluster.schema() {
+                    Some(schema) if schema.drift.is_empty() => SCHEMA_INTERVAL,
+                    // Somebody is likely at work on it.
+                    Some(_) => SCHEMA_DRIFT_INTERVAL,
+                    None => SCHEMA_RETRY,
+                };
                 drop(cluster);
                 tokio::time::sleep(pause).await;
             }

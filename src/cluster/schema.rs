@@ -3,7 +3,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Release;
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_postgres::Row;
 
 use super::error::ClusterError;
@@ -71,6 +74,9 @@ const FUNCTIONS: &str = "SELECT p.proname::text, p.provolatile::text, p.prokind:
      CASE WHEN n.nspname NOT IN ('pg_catalog','information_schema') THEN coalesce(p.prosrc, '') ELSE '' END \
      FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace ORDER BY p.oid";
 
+/// How long what was read counts as fresh.
+const FRESH: Duration = Duration::from_millis(500);
+
 type Name = (String, String);
 
 impl Cluster {
@@ -79,7 +85,14 @@ impl Cluster {
     /// # Errors
     /// [`ClusterError::NoCatalog`] if no server of the default shard answers; the old schema stays in force.
     pub async fn reload_schema(&self) -> Result<Arc<Schema>, ClusterError> {
-        let _one_at_a_time = self.schema_lock.lock().await;
+        let asked = Instant::now();
+        let mut read_at = self.schema_lock.lock().await;
+        if let (Some(at), Some(schema)) = (*read_at, self.schema.load_full())
+            && at > asked
+        {
+            return Ok(schema); // read while this call waited
+        }
+        let started = Instant::now();
         let default = self.config.map.default_shard;
         let mut catalog = self.read_shard(default).await?;
         let mut others = Vec::new();
@@ -101,6 +114,7 @@ impl Cluster {
                 }
             }
         }
+        *read_at = Some(started);
         let old = self.schema.load_full();
         catalog.generation = old.as_ref().map_or(1, |s| s.catalog.generation);
         if let Some(old) = old {
@@ -116,8 +130,15 @@ impl Cluster {
         }
         let schema = Arc::new(Schema { catalog: Arc::new(catalog), map, drift });
         self.schema.store(Some(schema.clone()));
+        self.schema_version.fetch_add(1, Release);
         self.schema_changed.notify_waiters();
         Ok(schema)
+    }
+
+    /// Whether the catalogs were read so lately that reading them again for a missing table would only be load.
+    #[must_use]
+    pub fn is_schema_fresh(&self) -> bool {
+        self.schema_lock.try_lock().is_ok_and(|read_at| read_at.is_some_and(|at| at.elapsed() < FRESH))
     }
 
     /// The schema in force, waiting for the first one.

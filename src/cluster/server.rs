@@ -49,8 +49,6 @@ pub(super) struct Known {
     pub(super) lag_bytes: Option<u64>,
     /// Failed probes in a row.
     pub(super) failures: u32,
-    /// No use before this: back-off after a break.
-    pub(super) retry_at: Option<Instant>,
     /// Primaries: (when asked, what was written by then), oldest first.
     pub(super) marks: VecDeque<(Instant, u64)>,
 }
@@ -67,7 +65,6 @@ impl Known {
             caught_up_to: None,
             lag_bytes: None,
             failures: 0,
-            retry_at: None,
             marks: VecDeque::new(),
         }
     }

@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed},
+};
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
@@ -35,8 +38,10 @@ pub struct Cluster {
     pools: Mutex<HashMap<Account, Arc<UserPools>>>,
     turn: AtomicU64,
     pub(super) schema: ArcSwapOption<Schema>,
+    pub(super) schema_version: AtomicU64,
     pub(super) schema_changed: Notify,
-    pub(super) schema_lock: tokio::sync::Mutex<()>,
+    /// Held while the catalogs are read; when the last reading began.
+    pub(super) schema_lock: tokio::sync::Mutex<Option<Instant>>,
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
@@ -96,7 +101,6 @@ impl Need {
 pub struct Leased {
     lease: Option<Lease>,
     server: Arc<ServerState>,
-    endpoint: Arc<Endpoint>,
     is_replica: bool,
 }
 
@@ -107,21 +111,15 @@ impl fmt::Debug for Leased {
 }
 
 impl Leased {
-    fn new(lease: Lease, server: Arc<ServerState>, endpoint: Arc<Endpoint>, is_replica: bool) -> Self {
+    fn new(lease: Lease, server: Arc<ServerState>, is_replica: bool) -> Self {
         server.outstanding.fetch_add(1, Relaxed);
-        Self { lease: Some(lease), server, endpoint, is_replica }
+        Self { lease: Some(lease), server, is_replica }
     }
 
     /// The server.
     #[must_use]
     pub fn server(&self) -> &Arc<ServerState> {
         &self.server
-    }
-
-    /// Where to send a cancel.
-    #[must_use]
-    pub fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.endpoint
     }
 
     /// Whether it was taken as a replica.
@@ -201,6 +199,7 @@ impl Cluster {
             pools: Mutex::default(),
             turn: AtomicU64::new(0),
             schema: ArcSwapOption::empty(),
+            schema_version: AtomicU64::new(0),
             schema_changed: Notify::new(),
             schema_lock: tokio::sync::Mutex::default(),
             tasks: Mutex::default(),
@@ -226,6 +225,12 @@ impl Cluster {
     #[must_use]
     pub fn schema(&self) -> Option<Arc<Schema>> {
         self.schema.load_full()
+    }
+
+    /// Grows whenever another schema is put in force: cheap to compare.
+    #[must_use]
+    pub fn schema_version(&self) -> u64 {
+        self.schema_version.load(Acquire)
     }
 
     /// The pools of a user, built at first use.
@@ -268,6 +273,18 @@ impl Cluster {
         UserPools { pools: self.shards.iter().map(|servers| servers.iter().map(pool).collect()).collect() }
     }
 
+    /// Borrows a connection that is idle, without waiting: the common case.
+    #[must_use]
+    pub fn lease_now(&self, pools: &UserPools, shard: ShardId, need: Need) -> Option<Leased> {
+        let (index, server, is_replica) = self.pick(shard, need, 0).ok()?;
+        let pool = pools.pools.get(shard.index())?.get(index)?;
+        let lease = pool.lease_now()?;
+        if !is_replica && lease.is_standby() == Some(true) {
+            return None;
+        }
+        Some(Leased::new(lease, server, is_replica))
+    }
+
     /// Borrows a connection to a server of `shard` that fits the need; reads go on to the next server when one
     /// cannot be reached. Nothing has been sent when it fails. Cancel safe.
     ///
@@ -293,7 +310,7 @@ impl Cluster {
                         address: server.config.address(),
                     });
                 }
-                Ok(lease) => return Ok(Leased::new(lease, server, pool.endpoint().clone(), is_replica)),
+                Ok(lease) => return Ok(Leased::new(lease, server, is_replica)),
                 Err(error) => {
                     let down = error.is_server_down();
                     if down {

@@ -111,19 +111,25 @@ fn wrong_type(message: &str) -> (String, String) {
     (format!("must be {is}"), write.to_owned())
 }
 
+/// How many names a remedy lists.
+const MOST_NAMES: usize = 16;
+
 /// `did you mean "…"?` if one of the names is near, else what there is.
 pub(super) fn did_you_mean<'n>(wrong: &str, names: impl IntoIterator<Item = &'n str>) -> String {
     let names: Vec<&str> = names.into_iter().collect();
     let near = names
         .iter()
         .map(|name| (strsim::damerau_levenshtein(wrong, name), *name))
-        .filter(|(distance, name)| *distance <= (name.len() / 3).clamp(1, 4))
+        // Among names of one or two letters everything is near.
+        .filter(|(distance, name)| name.len() > 2 && *distance <= (name.len() / 3).clamp(1, 4))
         .min();
     match near {
         Some((_, name)) => format!("did you mean \"{name}\"?"),
         None if names.is_empty() => "there is none to name".to_owned(),
         None => {
-            format!("there are {}", names.iter().map(|n| format!("\"{n}\"")).collect::<Vec<_>>().join(", "))
+            let shown: Vec<String> = names.iter().take(MOST_NAMES).map(|n| format!("\"{n}\"")).collect();
+            let more = if names.len() > MOST_NAMES { ", …" } else { "" };
+            format!("there are {}{more}", shown.join(", "))
         }
     }
 }

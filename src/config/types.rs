@@ -117,7 +117,7 @@ impl Database {
 }
 
 /// One shard.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shard {
     /// Its name.
     pub name: String,
@@ -187,7 +187,7 @@ pub enum ReadConsistency {
 }
 
 /// Sizes and lifetimes of one server's pool for one user.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pool {
     /// Server connections per server and user.
     pub size: NonZeroU32,
@@ -221,7 +221,7 @@ pub struct Control {
 }
 
 /// TLS towards clients: PEM files.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientTls {
     /// Certificate chain.
     pub cert: PathBuf,
@@ -232,7 +232,7 @@ pub struct ClientTls {
 }
 
 /// TLS towards servers.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerTls {
     /// How much is asked of a server.
     pub mode: ServerTlsMode,
@@ -256,7 +256,7 @@ pub enum ServerTlsMode {
 }
 
 /// Caps.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Clients at once; one more gets 53300.
     pub max_clients: usize,
@@ -269,7 +269,7 @@ pub struct Limits {
 }
 
 /// Every wait's end. Zero in the file is `None`: no end.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeouts {
     /// From accept to the end of authentication.
     pub login: Duration,
@@ -284,7 +284,7 @@ pub struct Timeouts {
 }
 
 /// Logging.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
     /// A `tracing` filter, e.g. `info` or `pgherd=debug`.
     pub filter: String,

@@ -154,6 +154,16 @@ impl Exchange {
         self.copy_in
     }
 
+    /// A server that reads CopyData ignores Sync, also one that was sent ahead right after Execute; the client sends
+    /// another after CopyDone. Source: PostgreSQL docs, "Message Flow", COPY operations.
+    fn copy_in_begins(&mut self) {
+        self.copy_in = true;
+        if matches!(self.expect.front(), Some(Expect::Execute { .. })) {
+            self.expect.retain(|answer| !matches!(answer, Expect::Sync { .. }));
+            self.open_batch = true;
+        }
+    }
+
     /// The client has sent CopyDone or CopyFail.
     pub fn end_copy_in(&mut self) {
         self.copy_in = false;
@@ -312,7 +322,7 @@ impl Exchange {
 
     fn write_up(&mut self, cx: &mut Context<'_>, server: &mut Stream) -> io::Result<()> {
         let written = write_all_possible(cx, server, &self.up)?;
-        self.up.advance(written);
+        drop_front(&mut self.up, written);
         Ok(())
     }
 
@@ -321,7 +331,7 @@ impl Exchange {
             return Ok(());
         }
         let written = write_all_possible(cx, client, self.down.get(..self.ready).unwrap_or_default())?;
-        self.down.advance(written);
+        drop_front(&mut self.down, written);
         self.ready -= written;
         self.sent += written as u64;
         Ok(())
@@ -440,7 +450,7 @@ impl Exchange {
                     self.expect.pop_front();
                 }
             }
-            b'G' => self.copy_in = true,
+            b'G' => self.copy_in_begins(),
             b'S' => server.note_parameter(body),
             b'E' => return self.error(total),
             b'N' if is_going_down(body) => {
@@ -582,6 +592,15 @@ impl Rejoin for BytesMut {
 /// SQLSTATE class 57P: the server is being shut down, crashed, or cannot serve.
 fn is_going_down(body: &[u8]) -> bool {
     ErrorFields::parse(body).is_ok_and(|f| f.code.starts_with("57P"))
+}
+
+/// An empty buffer starts over at the beginning of its room.
+fn drop_front(buf: &mut BytesMut, n: usize) {
+    if n == buf.len() {
+        buf.clear();
+    } else {
+        buf.advance(n);
+    }
 }
 
 fn poll_read(cx: &mut Context<'_>, from: &mut Stream, into: &mut BytesMut) -> Poll<io::Result<usize>> {

@@ -10,9 +10,10 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::AsyncWrite;
+use tokio::time::Instant;
 
 use crate::cluster::Leased;
-use crate::pool::{Stream, cancel};
+use crate::pool::Stream;
 use crate::wire::{
     BackendWriter, Blame, ClientFacing, ErrorFields, FieldDescription, SqlState, TransactionStatus,
     parse_command_tag, parse_row_description, peek_head, rows_of_tag,
@@ -311,7 +312,7 @@ impl Scatter {
                         && !self.cancelled
                     {
                         // A cancel under way could still hit whoever is lent it next.
-                        part.leased.mark_clean();
+                        part.leased.mark_clean(Instant::now());
                     }
                 }
             }
@@ -363,13 +364,8 @@ impl Scatter {
             return;
         }
         for part in self.parts.iter().filter(|p| !p.done) {
-            let (endpoint, pid, secret) =
-                (part.leased.endpoint().clone(), part.leased.pid, part.leased.secret.clone());
-            tokio::spawn(async move {
-                if let Err(error) = cancel(&endpoint, pid, &secret).await {
-                    tracing::debug!(%error, "a cancel could not be delivered");
-                }
-            });
+            let target = part.leased.cancel.clone();
+            tokio::spawn(async move { target.cancel().await });
         }
     }
 }

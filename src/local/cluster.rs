@@ -64,7 +64,7 @@ impl Cluster {
     /// Any [`LocalError`].
     pub async fn up(options: &Options, say: &dyn Fn(&str)) -> Result<Self, LocalError> {
         let dir = home(&options.dir).await?;
-        if dir != options.dir {
+        if std::path::absolute(&options.dir).ok().as_ref() != Some(&dir) {
             say(&format!(
                 "{} cannot be reached by the servers' user: using {}",
                 options.dir.display(),
@@ -81,10 +81,9 @@ impl Cluster {
         let missing = specs.iter().any(|pair| !pair.iter().all(|spec| spec.dir.is_dir()));
         if missing {
             let version = &machine.binaries.version;
+            let (shards, dir) = (options.shards, options.dir.display());
             say(&format!(
-                "making {} shards with PostgreSQL {version} in {}",
-                options.shards,
-                options.dir.display()
+                "making the data directories of {shards} x 2 servers with PostgreSQL {version} in {dir}"
             ));
         }
         try_join_all(specs.iter().map(|pair| make_shard(&machine, pair))).await?;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use rand::Rng;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -35,10 +36,17 @@ impl bb8::ManageConnection for Manager {
         let place = self.places.clone().try_acquire_owned();
         let place = place.map_err(|_| Arc::new(OpenError::Full { address: self.endpoint.address() }))?;
         let opened = connect(&self.endpoint).await.map_err(|e| Arc::new(OpenError::Connect(e)))?;
-        self.stats.opened.fetch_add(1, Relaxed);
         // bb8's own lifetime has no jitter: a herd opened together would be closed together.
         let life = self.settings.max_lifetime.mul_f64(1.0 - 0.1 * rand::rng().random::<f64>());
-        let conn = ServerConn::new(opened, self.settings.prepared_statements, Instant::now() + life, place);
+        let prepared = self.settings.prepared_statements;
+        let conn = ServerConn::new(
+            opened,
+            self.endpoint.clone(),
+            prepared,
+            Instant::now() + life,
+            place,
+            self.stats.clone(),
+        );
         Ok(Box::new(conn))
     }
 
@@ -231,6 +239,22 @@ impl Pool {
         (state.connections, state.idle_connections)
     }
 
+    /// Borrows a connection if one is idle and nobody waits for it: the common case, without a wait or an allocation.
+    #[must_use]
+    pub fn lease_now(&self) -> Option<Lease> {
+        let inner = &*self.inner;
+        let turn = inner.queue.clone().try_acquire_owned().ok()?;
+        let conn = inner.bb8.get_owned().now_or_never()?.ok()?;
+        Some(self.lend(conn, turn))
+    }
+
+    fn lend(&self, conn: bb8::PooledConnection<'static, Manager>, turn: OwnedSemaphorePermit) -> Lease {
+        let stats = &self.inner.stats;
+        stats.leases.fetch_add(1, Relaxed);
+        stats.in_use.fetch_add(1, Relaxed);
+        Lease { conn, stats: stats.clone(), _turn: turn }
+    }
+
     /// Borrows a connection: first come, first served. Cancel safe.
     ///
     /// # Errors
@@ -250,9 +274,7 @@ impl Pool {
             got = inner.bb8.get_owned() => got.map_err(|e| self.explain(e))?,
             () = failed => return Err(self.last_failure()),
         };
-        inner.stats.leases.fetch_add(1, Relaxed);
-        inner.stats.in_use.fetch_add(1, Relaxed);
-        Ok(Lease { conn, stats: inner.stats.clone(), _turn: turn })
+        Ok(self.lend(conn, turn))
     }
 
     async fn queue(&self) -> Result<OwnedSemaphorePermit, LeaseError> {

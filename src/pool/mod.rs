@@ -20,7 +20,7 @@ pub use self::error::ConnectError;
 pub use self::lend::{Lease, LeaseError, OpenError, Pool};
 pub use self::reset::scrub_and_return;
 pub use self::scram::{KeyCache, ScramKeys};
-pub use self::server::{PreparedSet, ServerConn, ServerError, StatementKey};
+pub use self::server::{CancelTarget, PreparedSet, ServerConn, ServerError, StatementKey};
 pub use self::settings::Settings;
 pub use self::stream::{Idle, Stream};
 pub use self::tls::{ServerTlsSettings, TlsSetupError};

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -12,7 +13,8 @@ use tokio::time::Instant;
 
 use super::settings::Settings;
 use super::stream::Stream;
-use super::{Idle, Opened};
+use super::{Endpoint, Idle, Opened, cancel};
+use crate::stats::PoolStats;
 use crate::wire::{
     ErrorFields, FrontendWriter, TransactionStatus, WireError, next_frame, parse_parameter_status,
 };
@@ -38,6 +40,8 @@ pub struct ServerConn {
     pub pid: u32,
     /// What a CancelRequest must show.
     pub secret: Bytes,
+    /// Where and with what to cancel what runs here.
+    pub cancel: Arc<CancelTarget>,
     /// Whether all is known to be as a new client expects it: set before the first byte goes out, cleared after
     /// ReadyForQuery. One that is dirty when it comes back is closed.
     dirty: bool,
@@ -52,6 +56,43 @@ pub struct ServerConn {
     expires: Instant,
     /// Its place among the server's connections, given back when it is closed.
     _place: OwnedSemaphorePermit,
+    _counted: Counted,
+}
+
+/// Counts a connection as long as it is open.
+#[derive(Debug)]
+struct Counted(Arc<PoolStats>);
+
+impl Counted {
+    fn new(stats: Arc<PoolStats>) -> Self {
+        stats.opened.fetch_add(1, Relaxed);
+        stats.open.fetch_add(1, Relaxed);
+        Self(stats)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Relaxed);
+    }
+}
+
+/// How to cancel what runs on a connection, from any task.
+#[derive(Debug)]
+pub struct CancelTarget {
+    endpoint: Arc<Endpoint>,
+    pid: u32,
+    secret: Bytes,
+}
+
+impl CancelTarget {
+    /// Sends a CancelRequest and waits until the server has taken it. What fails is logged: the statement then runs to
+    /// its end.
+    pub async fn cancel(&self) {
+        if let Err(error) = cancel(&self.endpoint, self.pid, &self.secret).await {
+            tracing::debug!(%error, "a cancel could not be delivered");
+        }
+    }
 }
 
 /// What went wrong between the proxy and a server outside a client's own exchange.
@@ -71,13 +112,16 @@ pub enum ServerError {
 impl ServerConn {
     pub(super) fn new(
         opened: Opened,
+        endpoint: Arc<Endpoint>,
         prepared: NonZeroUsize,
         expires: Instant,
         place: OwnedSemaphorePermit,
+        stats: Arc<PoolStats>,
     ) -> Self {
         Self {
             stream: opened.stream,
             pid: opened.pid,
+            cancel: Arc::new(CancelTarget { endpoint, pid: opened.pid, secret: opened.secret.clone() }),
             secret: opened.secret,
             dirty: false,
             parameters: opened.parameters.into_iter().collect(),
@@ -86,6 +130,7 @@ impl ServerConn {
             unnamed: None,
             expires,
             _place: place,
+            _counted: Counted::new(stats),
         }
     }
 
@@ -100,15 +145,16 @@ impl ServerConn {
         self.dirty = true;
     }
 
-    /// ReadyForQuery `I` was read and nothing of the client is left behind.
-    pub fn mark_clean(&mut self) {
-        self.dirty = false;
+    /// ReadyForQuery `I` was read and nothing of the client is left behind. One that is too old by `now` is not lent
+    /// again.
+    pub fn mark_clean(&mut self, now: Instant) {
+        self.dirty = now >= self.expires;
     }
 
     /// Whether it must be closed rather than lent again.
     #[must_use]
     pub fn is_spent(&self) -> bool {
-        self.dirty || Instant::now() >= self.expires
+        self.dirty
     }
 
     /// Whether an idle connection still stands, with nothing unread. Costs no system call.
@@ -169,16 +215,21 @@ impl ServerConn {
         }
     }
 
+    /// Whether the server's session settings already are those of `wanted`.
+    #[must_use]
+    pub fn is_applied(&self, wanted: &Arc<Settings>) -> bool {
+        match &self.applied {
+            Some(applied) => Arc::ptr_eq(applied, wanted) || applied == wanted,
+            None => wanted.is_empty(),
+        }
+    }
+
     /// Makes the server's session settings those of `wanted`; does nothing if they already are.
     ///
     /// # Errors
     /// [`ServerError`]; the settings are then unknown and will be applied anew.
     pub async fn apply(&mut self, wanted: &Arc<Settings>) -> Result<(), ServerError> {
-        let same = match &self.applied {
-            Some(applied) => Arc::ptr_eq(applied, wanted) || applied == wanted,
-            None => wanted.is_empty(),
-        };
-        if !same {
+        if !self.is_applied(wanted) {
             self.applied = Some(Settings::unknown());
             self.run(&wanted.script()).await?;
         }
@@ -197,7 +248,7 @@ impl ServerConn {
         self.applied = None;
         self.prepared.clear();
         self.unnamed = None;
-        self.dirty = false;
+        self.mark_clean(Instant::now());
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -82,33 +82,15 @@ impl Stream {
         }
     }
 
-    /// Waits until there is something to read, so that an idle peer needs no buffer. Cancel safe.
-    ///
-    /// `Ok(None)`: go and read (an end or an error shows there). `Ok(Some(n))`: TLS had to read in order to know,
-    /// and appended `n` bytes to `buf`; 0 is the end.
-    ///
-    /// # Errors
-    /// The connection broke.
-    pub async fn readable(&mut self, buf: &mut BytesMut) -> io::Result<Option<usize>> {
+    /// Whether there may be something to read, so that an idle peer needs no buffer: on a plain socket nothing is read.
+    /// TLS has to read in order to know, and is always "maybe".
+    pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Plain(tcp) => tcp.readable().await.map(|()| None),
-            Self::Unix(unix) => unix.readable().await.map(|()| None),
-            Self::Tls(tls) => std::future::poll_fn(|cx| poll_small(tls, cx, buf)).await.map(Some),
+            Self::Plain(tcp) => tcp.poll_read_ready(cx),
+            Self::Unix(unix) => unix.poll_read_ready(cx),
+            Self::Tls(_) => Poll::Ready(Ok(())),
         }
     }
-}
-
-/// Reads through the stack, so that neither the buffer nor the waiting future holds memory meanwhile.
-fn poll_small(
-    tls: &mut TlsStream<TcpStream>,
-    cx: &mut Context<'_>,
-    buf: &mut BytesMut,
-) -> Poll<io::Result<usize>> {
-    let mut scratch = [0; SCRATCH];
-    let mut filled = ReadBuf::new(&mut scratch);
-    ready!(Pin::new(tls).poll_read(cx, &mut filled))?;
-    buf.extend_from_slice(filled.filled());
-    Poll::Ready(Ok(filled.filled().len()))
 }
 
 impl AsyncRead for Stream {

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
+use super::forms::Forms;
 use super::lex::{Lexer, LiteralAt, LiteralKind, Token, TokenKind};
 
 /// The literals of one statement.
@@ -40,23 +41,33 @@ pub(super) struct Pieces {
 
 /// Splits a text at its top-level semicolons: those outside of parentheses and of `BEGIN ATOMIC … END` bodies.
 pub(super) fn split(text: &[u8], nonstandard: bool, want_forms: bool) -> Pieces {
-    let capacity = if want_forms { 2 * text.len() } else { 0 }; // a token takes its bytes and one more
     let mut splitter = Splitter {
         text,
-        want_forms,
-        pieces: Pieces {
-            statements: SmallVec::new(),
-            forms: Vec::with_capacity(capacity),
-            unterminated: None,
-        },
+        forms: want_forms.then(|| Forms::new(text)),
+        statements: SmallVec::new(),
         open: Open::default(),
     };
-    for token in Lexer::new(text, nonstandard) {
+    let mut lexer = Lexer::new(text, nonstandard);
+    loop {
+        // Most of a text is words: those are read and folded in one go.
+        if let Some(forms) = &mut splitter.forms
+            && let Some(rest) = lexer.before_word()
+        {
+            let token = lexer.take_word(forms.word(rest));
+            splitter.open.count(token.start, token.end);
+            if splitter.open.is_wary() {
+                splitter.word(&token);
+            }
+            continue;
+        }
+        let token = lexer.advance();
+        if token.start == token.end {
+            break;
+        }
         match token.kind {
             TokenKind::Comment => splitter.comment(&token),
             TokenKind::Unterminated(what) => {
-                splitter.pieces.unterminated = Some(what);
-                return splitter.pieces;
+                return Pieces { unterminated: Some(what.name()), ..splitter.finish() };
             }
             TokenKind::Symbol(b';') if splitter.open.is_top_level() => splitter.close(),
             TokenKind::Word
@@ -65,11 +76,14 @@ pub(super) fn split(text: &[u8], nonstandard: bool, want_forms: bool) -> Pieces 
             | TokenKind::Param
             | TokenKind::Literal(_)
             | TokenKind::Operator
-            | TokenKind::Symbol(_) => splitter.take(&token),
+            | TokenKind::Symbol(_) => {
+                splitter.take(&token);
+                splitter.write(&token);
+            }
         }
     }
     splitter.close();
-    splitter.pieces
+    splitter.finish()
 }
 
 /// The statement being read.
@@ -91,6 +105,18 @@ struct Open {
 }
 
 impl Open {
+    /// Counts a token; where its statement begins.
+    fn count(&mut self, start: usize, end: usize) -> usize {
+        self.tokens += 1;
+        self.end = end;
+        *self.start.get_or_insert(start)
+    }
+
+    /// Whether the word just counted may mean something to the splitter.
+    fn is_wary(&self) -> bool {
+        self.tokens == 1 || self.creates || self.after_unicode
+    }
+
     fn is_top_level(&self) -> bool {
         self.parens == 0 && self.blocks == 0
     }
@@ -98,8 +124,8 @@ impl Open {
 
 struct Splitter<'t> {
     text: &'t [u8],
-    want_forms: bool,
-    pieces: Pieces,
+    forms: Option<Forms>,
+    statements: SmallVec<[Piece; 1]>,
     open: Open,
 }
 
@@ -112,7 +138,7 @@ impl Splitter<'_> {
     }
 
     fn take(&mut self, token: &Token) {
-        let start = *self.open.start.get_or_insert(token.start);
+        let start = self.open.count(token.start, token.end);
         match token.kind {
             // A longer statement is not parsed, so nobody asks for its literals.
             TokenKind::Literal(kind) if token.end - start <= PARSE_LIMIT => {
@@ -121,7 +147,7 @@ impl Splitter<'_> {
             }
             TokenKind::Symbol(b'(') => self.open.parens += 1,
             TokenKind::Symbol(b')') => self.open.parens = self.open.parens.saturating_sub(1),
-            TokenKind::Word => self.word(token),
+            TokenKind::Word => return self.word(token),
             TokenKind::Quoted
             | TokenKind::UnicodeQuoted
             | TokenKind::Param
@@ -132,10 +158,11 @@ impl Splitter<'_> {
             | TokenKind::Unterminated(_) => {}
         }
         self.open.after_unicode = token.kind == TokenKind::Literal(LiteralKind::Unicode);
-        self.open.tokens += 1;
-        self.open.end = token.end;
-        if self.want_forms {
-            normalise(token, self.text, &mut self.pieces.forms);
+    }
+
+    fn write(&mut self, token: &Token) {
+        if let Some(forms) = &mut self.forms {
+            forms.add(token, self.text);
         }
     }
 
@@ -146,7 +173,8 @@ impl Splitter<'_> {
         {
             last.kind = LiteralKind::Odd;
         }
-        if self.open.tokens == 0 {
+        self.open.after_unicode = false;
+        if self.open.tokens == 1 {
             self.open.creates = token.is_word(self.text, "create");
         } else if self.open.creates {
             let is = |word| token.is_word(self.text, word);
@@ -160,43 +188,27 @@ impl Splitter<'_> {
     }
 
     fn close(&mut self) {
-        let form = self.pieces.forms.len();
+        let form = self.forms.as_ref().map_or(0, |forms| forms.len());
         let open = std::mem::take(&mut self.open);
         self.open.form = form;
         if let (Some(start), 1..) = (open.start, open.tokens) {
             let span = start..open.end;
             let (literals, hints) = (open.literals, open.hints);
-            self.pieces.statements.push(Piece { span, literals, form: open.form..form, hints });
+            self.statements.push(Piece { span, literals, form: open.form..form, hints });
         }
+    }
+}
+
+impl Splitter<'_> {
+    fn finish(self) -> Pieces {
+        let forms = self.forms.map(Forms::into_bytes).unwrap_or_default();
+        Pieces { statements: self.statements, forms, unterminated: None }
     }
 }
 
 /// Whether a comment speaks to pgherd: `/* pgherd: …`.
 fn is_hint(comment: &[u8]) -> bool {
     comment.strip_prefix(b"/*").is_some_and(|inside| inside.trim_ascii_start().starts_with(b"pgherd:"))
-}
-
-/// Adds a token to a normal form. A literal becomes a byte that says its kind only; such bytes cannot be told from
-/// the same bytes lying loose in the text, so those are marked.
-fn normalise(token: &Token, text: &[u8], form: &mut Vec<u8>) {
-    const LOOSE: u8 = 0x1f;
-    match token.kind {
-        TokenKind::Word => {
-            let at = form.len();
-            form.extend_from_slice(token.bytes(text));
-            form[at..].make_ascii_lowercase();
-        }
-        TokenKind::Literal(kind) => form.push(kind as u8 + 1),
-        TokenKind::Symbol(byte @ 0..=LOOSE) => form.extend_from_slice(&[LOOSE, byte]),
-        TokenKind::Quoted
-        | TokenKind::UnicodeQuoted
-        | TokenKind::Param
-        | TokenKind::Operator
-        | TokenKind::Symbol(_)
-        | TokenKind::Comment
-        | TokenKind::Unterminated(_) => form.extend_from_slice(token.bytes(text)),
-    }
-    form.push(b' ');
 }
 
 #[cfg(test)]

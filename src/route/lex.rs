@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use memchr::memchr2;
 
+use super::bytes::{Class, class, is_word_byte};
+
 /// One literal of a statement. Its ordinal is its position among the statement's literals, in order of appearance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LiteralAt {
@@ -59,8 +61,29 @@ pub(super) enum TokenKind {
     Symbol(u8),
     /// `-- …` or `/* … */`.
     Comment,
-    /// The rest of the text, in which something is never closed: its name as PostgreSQL's message has it.
-    Unterminated(&'static str),
+    /// The rest of the text, in which something is never closed.
+    Unterminated(Unclosed),
+}
+
+/// What is never closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unclosed {
+    String,
+    Identifier,
+    DollarString,
+    Comment,
+}
+
+impl Unclosed {
+    /// Its name as PostgreSQL's message has it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::String => "quoted string",
+            Self::Identifier => "quoted identifier",
+            Self::DollarString => "dollar-quoted string",
+            Self::Comment => "/* comment",
+        }
+    }
 }
 
 /// One token of a text.
@@ -91,54 +114,6 @@ impl Token {
     }
 }
 
-/// What a byte can be at the start of a token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Class {
-    Space,
-    Letter,
-    Digit,
-    Quote,
-    DoubleQuote,
-    Dollar,
-    Dot,
-    Colon,
-    Operator,
-    Symbol,
-}
-
-const CLASSES: [Class; 256] = classes();
-
-const fn classes() -> [Class; 256] {
-    let mut table = [Class::Symbol; 256];
-    let mut byte = 0usize;
-    while byte < 256 {
-        table[byte] = match byte as u8 {
-            b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => Class::Space,
-            b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80..=0xff => Class::Letter,
-            b'0'..=b'9' => Class::Digit,
-            b'\'' => Class::Quote,
-            b'"' => Class::DoubleQuote,
-            b'$' => Class::Dollar,
-            b'.' => Class::Dot,
-            b':' => Class::Colon,
-            b'~' | b'!' | b'@' | b'#' | b'^' | b'&' | b'|' | b'`' | b'?' | b'+' | b'-' | b'*' | b'/'
-            | b'%' | b'<' | b'>' | b'=' => Class::Operator,
-            _ => Class::Symbol,
-        };
-        byte += 1;
-    }
-    table
-}
-
-pub(super) fn class(byte: u8) -> Class {
-    CLASSES[usize::from(byte)]
-}
-
-/// Whether a byte can go on a word; the first one cannot be a digit or `$`.
-pub(super) fn is_word_byte(byte: u8) -> bool {
-    matches!(class(byte), Class::Letter | Class::Digit | Class::Dollar)
-}
-
 /// Reads a text token by token, comments included, blanks left out.
 #[derive(Debug, Clone)]
 pub(super) struct Lexer<'t> {
@@ -158,18 +133,16 @@ impl<'t> Lexer<'t> {
     }
 
     /// The end of a run of bytes from `at` on.
-    pub(super) fn run(&self, mut at: usize, wanted: impl Fn(u8) -> bool) -> usize {
-        while self.byte(at).is_some_and(&wanted) {
-            at += 1;
-        }
-        at
+    pub(super) fn run(&self, at: usize, wanted: impl Fn(u8) -> bool) -> usize {
+        let rest = self.text.get(at..).unwrap_or_default();
+        at + rest.iter().position(|b| !wanted(*b)).unwrap_or(rest.len())
     }
 
     pub(super) fn token(&self, kind: TokenKind, start: usize, end: usize) -> Token {
         Token { kind, start, end: end.min(self.text.len()) }
     }
 
-    pub(super) fn unterminated(&self, what: &'static str, start: usize) -> Token {
+    pub(super) fn unterminated(&self, what: Unclosed, start: usize) -> Token {
         self.token(TokenKind::Unterminated(what), start, self.text.len())
     }
 
@@ -274,7 +247,7 @@ impl<'t> Lexer<'t> {
                 return self.token(TokenKind::Comment, start, at);
             }
         }
-        self.unterminated("/* comment", start)
+        self.unterminated(Unclosed::Comment, start)
     }
 
     fn colon(&self, start: usize) -> Token {
@@ -298,13 +271,35 @@ impl Iterator for Lexer<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<Token> {
-        let mut start = self.at;
-        let first = loop {
-            let byte = self.byte(start)?;
-            if class(byte) != Class::Space {
-                break byte;
-            }
-            start += 1;
+        let token = self.advance();
+        (token.start < token.end).then_some(token)
+    }
+}
+
+impl<'t> Lexer<'t> {
+    /// The rest of the text if a word is ahead that is nothing else than a word, for callers that read words faster.
+    #[inline]
+    pub(super) fn before_word(&mut self) -> Option<&'t [u8]> {
+        self.at = self.run(self.at, |b| class(b) == Class::Space);
+        let rest = self.text.get(self.at..)?;
+        let prefix = matches!(rest.get(1), Some(b'\'' | b'&'));
+        (class(*rest.first()?) == Class::Letter && !prefix).then_some(rest)
+    }
+
+    /// Takes the word of that length that [`Self::before_word`] has found.
+    #[inline]
+    pub(super) fn take_word(&mut self, len: usize) -> Token {
+        let token = self.token(TokenKind::Word, self.at, self.at + len);
+        self.at = token.end;
+        token
+    }
+
+    /// The next token; an empty one at the end of the text. (As an `Option` it costs a stalled load for each.)
+    #[inline]
+    pub(super) fn advance(&mut self) -> Token {
+        let start = self.run(self.at, |b| class(b) == Class::Space);
+        let Some(first) = self.byte(start) else {
+            return self.token(TokenKind::Symbol(b' '), start, start);
         };
         let token = match class(first) {
             Class::Letter => self.word(start, first),
@@ -318,7 +313,7 @@ impl Iterator for Lexer<'_> {
             Class::Symbol | Class::Space => self.token(TokenKind::Symbol(first), start, start + 1),
         };
         self.at = token.end;
-        Some(token)
+        token
     }
 }
 
@@ -337,7 +332,7 @@ mod tests {
     fn shown(sql: &str, nonstandard: bool) -> String {
         let show = |(kind, text): (TokenKind, String)| match kind {
             TokenKind::Literal(kind) => format!("{kind:?}:{text}"),
-            TokenKind::Unterminated(what) => format!("!{what}"),
+            TokenKind::Unterminated(what) => format!("!{}", what.name()),
             TokenKind::Comment => format!("#{text}"),
             TokenKind::Word
             | TokenKind::Quoted

@@ -3,7 +3,8 @@
 
 use memchr::{memchr, memchr2, memmem};
 
-use super::lex::{Class, Lexer, LiteralKind, Token, TokenKind, class};
+use super::bytes::{Class, class};
+use super::lex::{Lexer, LiteralKind, Token, TokenKind, Unclosed};
 
 impl Lexer<'_> {
     /// An identifier in double quotes whose opening quote is at `open`.
@@ -15,7 +16,7 @@ impl Lexer<'_> {
             }
             at = close + 2;
         }
-        self.unterminated("quoted identifier", start)
+        self.unterminated(Unclosed::Identifier, start)
     }
 
     /// A string whose opening quote is at `open`, with all lines that continue it.
@@ -26,7 +27,7 @@ impl Lexer<'_> {
         let mut open = open;
         loop {
             let Some(end) = self.closing_quote(open + 1, escapes) else {
-                return self.unterminated("quoted string", start);
+                return self.unterminated(Unclosed::String, start);
             };
             if plain && self.nonstandard && memchr(b'\\', &self.text[start..end]).is_some() {
                 kind = LiteralKind::Odd;
@@ -85,7 +86,7 @@ impl Lexer<'_> {
         let (tag, inside) = (&self.text[start..=tag_end], tag_end + 1);
         match memmem::find(&self.text[inside..], tag) {
             Some(at) => self.token(TokenKind::Literal(LiteralKind::Dollar), start, inside + at + tag.len()),
-            None => self.unterminated("dollar-quoted string", start),
+            None => self.unterminated(Unclosed::DollarString, start),
         }
     }
 }

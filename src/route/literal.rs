@@ -28,6 +28,23 @@ pub(super) fn decode<'t>(text: &'t [u8], literal: &LiteralAt, env: &Env) -> Opti
     (value.is_ascii() || !env.foreign_encoding).then_some(value)
 }
 
+/// Whether a literal is of a form that has a value, and yet has none: what is concluded from a statement that holds
+/// it says less than what could be concluded from others of the same form.
+pub(super) fn is_misfit(text: &[u8], literal: &LiteralAt, env: &Env) -> bool {
+    match literal.kind {
+        LiteralKind::Integer
+        | LiteralKind::String
+        | LiteralKind::Escape
+        | LiteralKind::Unicode
+        | LiteralKind::Dollar => decode(text, literal, env).is_none(),
+        LiteralKind::Number
+        | LiteralKind::Bits
+        | LiteralKind::HexBits
+        | LiteralKind::National
+        | LiteralKind::Odd => false,
+    }
+}
+
 fn borrowed(bytes: &[u8]) -> Option<Cow<'_, str>> {
     std::str::from_utf8(bytes).ok().map(Cow::Borrowed)
 }
@@ -238,8 +255,8 @@ impl<'t> Lines<'t> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lex::{Lexer, TokenKind};
     use super::*;
+    use crate::route::lex::{Lexer, TokenKind};
 
     fn value(sql: &str, env: &Env) -> Option<String> {
         let token = Lexer::new(sql.as_bytes(), env.nonstandard_strings).next().unwrap();

@@ -5,11 +5,13 @@
 //! by its normal form ([`cache`]). One that is new is told by its first words ([`utility`]); queries and DML are
 //! parsed ([`parse`]) and analysed ([`plan`]), all else is routed by its words ([`fallback`]).
 
+mod bytes;
 mod cache;
 mod copy;
 mod ddl;
 mod fallback;
 mod fingerprint;
+mod forms;
 mod hint;
 mod lex;
 mod lex_quoted;
@@ -21,6 +23,7 @@ mod set;
 mod transaction;
 mod types;
 mod utility;
+mod virtual_expr;
 mod virtual_select;
 mod words;
 mod work;
@@ -29,6 +32,8 @@ mod work;
 mod fixture;
 #[cfg(test)]
 mod lexical_tests;
+#[cfg(test)]
+mod router_tests;
 
 pub use self::types::{
     Access, Env, Kind, Param, Pin, Route, RouteError, SetParameter, Target, TransactionModes, Verb,
@@ -47,6 +52,7 @@ use self::cache::Cache;
 use self::fallback::Ground;
 use self::fingerprint::{Literals, Piece, Pieces, split};
 use self::hint::{Forced, Hint};
+use self::literal::is_misfit;
 use self::names::Lexicon;
 use self::work::{Values, Work};
 
@@ -155,7 +161,8 @@ impl Router {
         // What forces a route is laid over it later, so nothing that is kept may depend on it.
         let unforced = Env { shard: None, key: None, role: None, ..env.clone() };
         let work = Arc::new(Work::new(statement, &piece.literals, self.ground(), &unforced));
-        let exact = work.by_text_only() && !piece.literals.is_empty();
+        let misfit = piece.literals.iter().any(|l| is_misfit(statement, l, &unforced));
+        let exact = misfit || work.by_text_only() && !piece.literals.is_empty();
         if !exact && !form.is_empty() {
             self.forms.insert(form, env, Arc::clone(&work));
         }

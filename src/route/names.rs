@@ -7,7 +7,8 @@ use crate::catalog::{Catalog, RelationKind};
 use crate::shard::{Map, Placement, ShardId, ShardSet, TableName};
 
 use super::Env;
-use super::lex::{Lexer, LiteralKind, TokenKind, is_word_byte};
+use super::bytes::is_word_byte;
+use super::lex::{Lexer, LiteralKind, TokenKind};
 use super::words::identifier;
 
 /// Where the tables of one bare name live, all schemas together.

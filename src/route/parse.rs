@@ -17,6 +17,12 @@ use super::literal::Lines;
 /// Nesting that the parser goes down to; on a stack of 64 MiB (CRATES, 4.4).
 const DEPTH: usize = 200;
 
+/// SELECTs and JOINs of one statement: each takes the parser kilobytes, and analysis compares them with each other.
+const MOST_BLOCKS: usize = 500;
+
+/// Dimensions of an array type, one level of a tree each; PostgreSQL allows six.
+const MOST_DIMENSIONS: usize = 16;
+
 /// A statement's tree and the text it was read from, byte for byte as long as the client's.
 #[derive(Debug)]
 pub(super) struct Parsed {
@@ -41,6 +47,7 @@ pub(super) fn parse(statement: &[u8], query: &Range<usize>, env: &Env) -> Result
     if tokens.iter().any(|t| t.kind == TokenKind::Literal(LiteralKind::Odd) && nonstandard) {
         return Err("it has backslashes in strings while standard_conforming_strings is off".to_owned());
     }
+    check_size(&tokens, statement)?;
     leave_out(&mut tokens, statement);
     let ascii_names = env.foreign_encoding || std::str::from_utf8(statement).is_err();
     let text = blanked(&tokens, statement, ascii_names).ok_or("it has names that are not UTF-8")?;
@@ -51,6 +58,20 @@ pub(super) fn parse(statement: &[u8], query: &Range<usize>, env: &Env) -> Result
     };
     let tree = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err("the parser failed".to_owned()))?;
     Ok(Parsed { tree, text })
+}
+
+/// Bounds what a text that fits into the limit of bytes can still cost.
+fn check_size(tokens: &[Token], text: &[u8]) -> Result<(), String> {
+    let is_block = |t: &&Token| t.is_word(text, "select") || t.is_word(text, "join");
+    if tokens.iter().filter(is_block).count() > MOST_BLOCKS {
+        return Err(format!("it has more than {MOST_BLOCKS} SELECTs and JOINs"));
+    }
+    let is_bracket = |t: &Token| t.is_symbol(b'[') || t.is_symbol(b']');
+    let longest = tokens.chunk_by(|a, b| is_bracket(a) && is_bracket(b)).map(<[Token]>::len).max();
+    if longest > Some(2 * MOST_DIMENSIONS) {
+        return Err(format!("it has an array type of more than {MOST_DIMENSIONS} dimensions"));
+    }
+    Ok(())
 }
 
 fn one(mut parser: Parser<'_>) -> Result<ast::Statement, String> {
@@ -238,11 +259,31 @@ mod tests {
         assert!(parse(b"select 'a'", &(0..10), &env).is_ok());
     }
 
+    #[test]
+    fn texts_that_cost_more_than_their_length_are_not_parsed() {
+        for (sql, want) in [
+            (format!("select 1{}", " union select 1".repeat(499)), Ok(())),
+            (
+                format!("select 1{}", " union select 1".repeat(500)),
+                Err("it has more than 500 SELECTs and JOINs"),
+            ),
+            (format!("select a::int{}", "[]".repeat(16)), Ok(())),
+            (
+                format!("select a::int{}", "[]".repeat(17)),
+                Err("it has an array type of more than 16 dimensions"),
+            ),
+            (format!("select '{}'", "x".repeat(1 << 20)), Err("it is longer than 1048576 bytes")),
+        ] {
+            let got = parse(sql.as_bytes(), &(0..sql.len()), &Env::default()).map(|_| ());
+            assert_eq!(got, want.map_err(str::to_owned), "{:.60}", sql);
+        }
+    }
+
     /// The overflow would end the process, so this fails by killing the test run.
     #[test]
     fn deep_texts_end_in_a_tree_or_an_error_on_a_stack_of_64_mib() {
         let texts = [
-            format!("select 1{}", " union select 1".repeat(20_000)),
+            format!("select 1{}", " union values (1)".repeat(20_000)),
             format!("select 1{}", "+1".repeat(100_000)),
             format!("select 1 where a{}", " or a".repeat(100_000)),
             format!("select {}1{}", "(".repeat(100_000), ")".repeat(100_000)),

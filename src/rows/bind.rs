@@ -1,7 +1,6 @@
 //! Expressions to bound ones: finds columns, gives every part its type and inserts casts, as PostgreSQL does.
 //! Must not know rows.
 
-use super::functions;
 use super::node::{Node, Op};
 use super::{BinaryOp, Column, Expr, RowsError, Type, Value};
 
@@ -102,11 +101,14 @@ impl<'a> Binder<'a> {
     ) -> Result<Node, RowsError> {
         let bound = self.bind(expr, clause)?;
         match bound.kind {
-            Some(have) if !functions::casts_implicitly(have, kind) => Err(RowsError::Mismatch(format!(
-                "argument of {place} must be type {}, not type {}",
-                kind.name(),
-                have.name()
-            ))),
+            // As in an assignment: a number of any type will do for a LIMIT.
+            Some(have) if have != kind && (have.rung().is_none() || kind.rung().is_none()) => {
+                Err(RowsError::Mismatch(format!(
+                    "argument of {place} must be type {}, not type {}",
+                    kind.name(),
+                    have.name()
+                )))
+            }
             Some(_) | None => self.cast(bound, kind),
         }
     }

@@ -119,8 +119,12 @@ impl Binder<'_> {
             return Err(RowsError::NoFunction("nullif()".to_owned()));
         };
         let (left, right) = self.comparable(BinaryOp::Eq, left, right)?;
-        let kind = left.kind.unwrap_or(Type::Text);
-        Ok(Typed::new(kind, Op::NullIf, vec![left.node, right.node]))
+        // The type under which the two are compared; integers of both widths are compared as they are.
+        let rungs = (left.kind.and_then(Type::rung), right.kind.and_then(Type::rung));
+        let is_promoted = rungs.0 < rungs.1 && right.kind != Some(Type::Int8);
+        let kind = if is_promoted { right.kind } else { left.kind }.unwrap_or(Type::Text);
+        let left = self.cast(left, kind)?;
+        Ok(Typed::new(kind, Op::NullIf, vec![left, right.node]))
     }
 
     pub(super) fn bind_aggregate(

@@ -98,14 +98,62 @@ fn float_text(value: f64) -> String {
     if value.is_infinite() {
         return if value > 0.0 { "Infinity" } else { "-Infinity" }.to_owned();
     }
-    let scientific = format!("{value:e}");
+    let scientific = shortest(value);
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     if !(-4..15).contains(&exponent) {
         let sign = if exponent < 0 { '-' } else { '+' };
         return format!("{mantissa}e{sign}{:02}", exponent.abs());
     }
-    format!("{value}") // Display never uses an exponent and prints the same shortest digits
+    plain(mantissa, exponent)
+}
+
+/// `-1.25` and 1 as `-12.5`.
+fn plain(mantissa: &str, exponent: i32) -> String {
+    let (sign, unsigned) = mantissa.split_at(usize::from(mantissa.starts_with('-')));
+    let digits = unsigned.replace('.', "");
+    // Where the point belongs: after so many digits, which may be before the first or behind the last.
+    let Ok(point) = usize::try_from(exponent + 1) else {
+        return format!("{sign}0.{}{digits}", "0".repeat(exponent.unsigned_abs() as usize - 1));
+    };
+    match digits.split_at_checked(point) {
+        Some(("", part)) => format!("{sign}0.{part}"),
+        Some((whole, "")) => format!("{sign}{whole}"),
+        Some((whole, part)) => format!("{sign}{whole}.{part}"),
+        None => format!("{sign}{digits:0<point$}"),
+    }
+}
+
+/// The shortest digits that read back as the same number, in scientific notation: the nearest of that length, the
+/// even one of two equally near. What lies exactly half-way to the next number does not count: PostgreSQL does not
+/// trust the reader to round to even.
+fn shortest(value: f64) -> String {
+    let text = format!("{value:e}");
+    let digits = text.bytes().take_while(|b| *b != b'e').filter(u8::is_ascii_digit).count();
+    let exact = |n: usize| format!("{value:.*e}", n - 1);
+    let longer = (digits + 1..=17).map(exact);
+    // Below a power of two the nearest of that length may belong to the neighbour, while the next one does not.
+    let mut candidates = [exact(digits), text].into_iter().chain(longer);
+    candidates.find(|t| t.parse() == Ok(value) && !is_half_way(t, value)).unwrap_or_else(|| exact(17))
+}
+
+/// Whether a decimal is the mean of a number and one of its neighbours. Then an odd number of 54 bits is
+/// `digits × 5^exponent` but for factors of two, which only exponents up to 23 allow.
+fn is_half_way(text: &str, value: f64) -> bool {
+    let Some((mantissa, exponent)) = text.trim_start_matches('-').split_once('e') else { return false };
+    let (whole, part) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits: Option<u128> = format!("{whole}{part}").parse().ok();
+    let exponent = exponent.parse::<i64>().ok().map(|e| e - part.len() as i64);
+    let (Some(digits @ 1..), Some(exponent @ 0..=23)) = (digits, exponent) else { return false };
+    let product = digits * 5u128.pow(exponent as u32);
+    let (odd, twos) = (product >> product.trailing_zeros(), i64::from(product.trailing_zeros()) + exponent);
+    // value = fraction × 2^power, and its neighbours' means are (2 × fraction ± 1) × 2^(power - 1).
+    let bits = value.to_bits();
+    let fraction = u128::from(bits & ((1 << 52) - 1) | 1 << 52);
+    let power = ((bits >> 52 & 0x7ff) as i64) - 1075;
+    // Below a power of two the neighbour is half as far away.
+    let below_power_of_two = fraction == 1 << 52 && twos == power - 2 && odd == 4 * fraction - 1;
+    below_power_of_two || (twos == power - 1 && (odd == 2 * fraction + 1 || odd == 2 * fraction - 1))
 }
 
 #[cfg(test)]
@@ -124,6 +172,9 @@ mod tests {
             (0.00001, "1e-05"),
             (123_456_789_012_345.0, "123456789012345"),
             (1e15, "1e+15"),
+            (1e22, "1e+22"),
+            (1e23, "9.999999999999999e+22"), // half-way between two numbers
+            (-1e23, "-9.999999999999999e+22"),
             (1.5e300, "1.5e+300"),
             (f64::NAN, "NaN"),
             (f64::NEG_INFINITY, "-Infinity"),

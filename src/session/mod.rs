@@ -2,13 +2,28 @@
 //! Must not know how a route is found or carried out: it asks `route` and `exec`.
 
 mod auth; // SCRAM-SHA-256, the server's half
+mod cancels; // cancel keys and where a statement is running
+mod client; // what one client owns, and its loop
 mod door; // what is loaded once to let clients in: users, verifiers, certificate, places
+mod effects; // what completed statements change
+mod extended; // Parse, Bind, Describe, Execute, Close
+mod feed; // from messages to what is sent
+mod local; // statements the proxy answers itself
 mod packet; // startup packets: bytes to meaning
+mod prepared; // a client's statements and portals
+mod proxy; // all of it: databases at work, the acceptor
+mod query; // the simple protocol
 mod refusal; // why a client was not let in
+mod served; // a database as sessions use it
 mod startup; // from an accepted socket to a known user
 mod tls; // TLS towards clients
+mod turn; // a turn of work
+mod txn; // a client's transaction
+mod vars; // settings and what of them matters to routing
 mod verifier; // what proves a password without keeping it
+mod virtual_answer; // rows of virtual tables as messages
 
 pub use self::door::{ADMIN_DATABASE, Door, DoorError};
+pub use self::proxy::{Proxy, StartError};
 pub use self::refusal::Refusal;
 pub use self::startup::{Admission, Admitted, admit, admit_stream};

@@ -37,6 +37,7 @@ pub struct BindView<'a> {
     formats: &'a [u8],
     values: &'a [u8],
     count: usize,
+    results: &'a [u8],
 }
 
 impl<'a> BindView<'a> {
@@ -57,6 +58,12 @@ impl<'a> BindView<'a> {
     pub fn is_binary(&self, index: usize) -> bool {
         let at = if self.formats.len() == 2 { 0 } else { index * 2 };
         self.formats.get(at..at + 2).is_some_and(|f| f == [0, 1])
+    }
+
+    /// The result format codes as sent: none is text for all, one is for all, else one per column.
+    #[must_use]
+    pub fn result_formats(&self) -> Vec<i16> {
+        self.results.as_chunks::<2>().0.iter().map(|b| i16::from_be_bytes(*b)).collect()
     }
 
     /// The parameter values in order; `None` is NULL.
@@ -112,7 +119,15 @@ pub fn parse_parse(body: &[u8]) -> Result<ParseView<'_>, WireError> {
 pub fn parse_bind(body: &[u8]) -> Result<BindView<'_>, WireError> {
     let mut at = Cursor::new(body, "Bind");
     let (portal, statement) = (at.utf8()?, at.utf8()?);
-    let tail = at.remaining();
+    Ok(BindView { portal, statement, ..parse_bind_tail(at.remaining())? })
+}
+
+/// Reads what follows the two names in a Bind message; see [`BindView::tail`].
+///
+/// # Errors
+/// As [`parse_bind`].
+pub fn parse_bind_tail(tail: &[u8]) -> Result<BindView<'_>, WireError> {
+    let mut at = Cursor::new(tail, "Bind");
     let formats = formats(&mut at)?;
     let count = usize::from(at.u16()?);
     if !matches!(formats.len() / 2, 0 | 1) && formats.len() / 2 != count {
@@ -129,9 +144,9 @@ pub fn parse_bind(body: &[u8]) -> Result<BindView<'_>, WireError> {
             }
         }
     }
-    self::formats(&mut at)?;
+    let results = self::formats(&mut at)?;
     at.finish()?;
-    Ok(BindView { portal, statement, tail, formats, values, count })
+    Ok(BindView { portal: "", statement: "", tail, formats, values, count, results })
 }
 
 fn formats<'a>(at: &mut Cursor<'a>) -> Result<&'a [u8], WireError> {

@@ -174,7 +174,7 @@ impl Drop for Pg {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = self.log();
-            let lines: Vec<&str> = log.lines().collect();
+            let lines: Vec<String> = log.lines().map(|line| line.chars().take(300).collect()).collect();
             let tail = &lines[lines.len().saturating_sub(40)..];
             eprintln!("--- log of {} (port {}) ---\n{}", self.spec.name, self.port, tail.join("\n"));
         }

@@ -79,7 +79,7 @@ fn database(
         ),
         replica_fallback: raw.replica_fallback.unwrap_or(true),
         pool: pool::pool(c, "database.pool", &raw.pool, base),
-        control: control(c, &raw.control, user::first_of(users, &name)),
+        control: control(c, at, &raw.control, users, &name),
         server_tls: server_tls(c, &raw.server_tls),
         name,
     }
@@ -112,7 +112,7 @@ fn wildcard(c: &mut Checker<'_>, raw: &RawDatabase) {
 }
 
 /// Without an account of its own, the control connections use that of the first user of the database.
-fn control(c: &mut Checker<'_>, raw: &RawControl, first: Option<&User>) -> Control {
+fn control(c: &mut Checker<'_>, at: &At, raw: &RawControl, users: &[User], database: &str) -> Control {
     let sources = Sources {
         key: "database.control.password",
         plain: &raw.password,
@@ -124,6 +124,11 @@ fn control(c: &mut Checker<'_>, raw: &RawControl, first: Option<&User>) -> Contr
         None => {
             if let Some(at) = sources.at() {
                 c.error(&at, sources.key, "is a password without a user", "add user to control");
+            }
+            let first = user::first_of(users, database);
+            if first.is_none() && !users.is_empty() {
+                let what = "there is no control account, and no user may connect whose account could serve";
+                c.error(at, "database.control", what, "add control = { user = \"…\", password = \"…\" }");
             }
             first.map_or_else(Default::default, |u| (u.server_user.clone(), u.server_password.clone()))
         }

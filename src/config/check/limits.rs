@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use super::super::raw::{RawLog, RawProxy, RawTimeouts, RawTls};
 use super::super::types::{ClientTls, Limits, Log, Timeouts};
@@ -98,10 +99,19 @@ pub(super) fn timeouts(c: &mut Checker<'_>, raw: &RawTimeouts) -> Timeouts {
 
 pub(super) fn log(c: &mut Checker<'_>, raw: &RawLog) -> Log {
     let filter = raw.filter.as_ref().map_or("info", |f| f.get_ref().as_str());
-    if let (Some(field), Err(e)) = (&raw.filter, EnvFilter::try_new(filter)) {
-        let remedy = "write a level (error, warn, info, debug) or target=level pairs with commas between";
-        c.error(&field.span(), "log.filter", format!("\"{filter}\" is no filter: {e}"), remedy);
+    if let Some(field) = raw.filter.as_ref().filter(|_| !is_filter(filter)) {
+        let remedy = "write a level (error, warn, info, debug), or target=level pairs with commas between";
+        c.error(&field.span(), "log.filter", format!("\"{filter}\" is not a filter"), remedy);
     }
     let json = c.choice(raw.format.as_ref(), "log.format", &[("text", false), ("json", true)], false);
     Log { filter: filter.to_owned(), json }
+}
+
+/// A bare word would pass as the name of a target too: `infoo` would silence all. So it must be a level.
+fn is_filter(text: &str) -> bool {
+    let bare_words_are_levels = text
+        .split(',')
+        .filter(|part| !part.contains(['=', '[']))
+        .all(|part| part.trim().parse::<LevelFilter>().is_ok());
+    bare_words_are_levels && EnvFilter::try_new(text).is_ok()
 }

@@ -1,0 +1,89 @@
+//! `pgherd run`: the proxy itself, until it is told to stop.
+//! Must not know how a command line looks.
+
+use std::sync::Arc;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::{Failure, runtime};
+use crate::config::Config;
+use crate::session::{Proxy, StartError};
+
+/// Clients that may wait to be accepted.
+const BACKLOG: i32 = 4096;
+
+/// How a running proxy and the one who runs it talk to each other.
+#[derive(Debug)]
+pub(super) struct Control {
+    /// Told once clients can connect.
+    pub(super) ready: oneshot::Sender<()>,
+    /// Cancelled when the proxy is to drain and end.
+    pub(super) stop: CancellationToken,
+    /// Whether SIGINT and SIGTERM are its own to handle.
+    pub(super) signals: bool,
+}
+
+impl Control {
+    /// Of a proxy that has the process to itself: a SIGINT or SIGTERM stops it.
+    pub(super) fn foreground() -> Self {
+        Self { ready: oneshot::channel().0, stop: CancellationToken::new(), signals: true }
+    }
+}
+
+/// Serves until [`Control::stop`], then drains: idle clients are told to go, others when their transaction ends. A
+/// second signal does not wait for them.
+///
+/// # Errors
+/// A port that cannot be listened on, or TLS files that cannot be used.
+pub(super) async fn run(config: Arc<Config>, control: Control) -> Result<(), Failure> {
+    let started = config.clone();
+    // Deriving verifiers takes 0.5 ms of CPU per user: not on a worker.
+    let proxy = tokio::task::spawn_blocking(move || {
+        let _guard = tokio::runtime::Handle::current();
+        Proxy::start(started)
+    })
+    .await
+    .map_err(|e| Failure::new(format!("cannot start: {e}")))?
+    .map_err(|e| Failure::new(e.to_string()))?;
+    for address in &config.listen {
+        let listener = listen(*address).map_err(|source| {
+            let taken = source.kind() == std::io::ErrorKind::AddrInUse;
+            let failure = Failure::new(StartError::Listen { address: *address, source }.to_string());
+            if taken { failure.remedy("Stop what listens there, or change proxy.listen.") } else { failure }
+        })?;
+        tokio::spawn(proxy.clone().accept(listener));
+        tracing::info!(%address, "listening");
+    }
+    // In the foreground nobody waits for it.
+    let _ = control.ready.send(());
+    tokio::select! {
+        () = control.stop.cancelled() => {}
+        () = proxy.shutdown_begun() => {}
+        () = runtime::interrupted(), if control.signals => {}
+    }
+    proxy.begin_shutdown();
+    let clients = proxy.clients();
+    tracing::info!(clients, "draining");
+    tokio::select! {
+        drained = proxy.drained(config.timeouts.drain) => {
+            if !drained {
+                tracing::warn!(clients = proxy.clients(), "clients were still in a transaction at the end");
+            }
+        }
+        () = runtime::interrupted(), if control.signals => tracing::warn!("a second signal: not waiting any longer"),
+    }
+    Ok(())
+}
+
+/// A listening socket with a backlog that a storm of reconnects fits into.
+fn listen(address: std::net::SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}

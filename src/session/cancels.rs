@@ -1,0 +1,192 @@
+//! Cancel requests: keys of the proxy's own, and where the statement they mean is running.
+//! Must not know statements.
+//!
+//! A request is delivered while the session still holds the server: the session gives a server back only when no
+//! delivery to it is under way, so a late cancel never hits another client's statement.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicBool, AtomicU32,
+    Ordering::{Acquire, Relaxed, Release},
+};
+use std::task::Context;
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use rand::TryRngCore;
+use smallvec::SmallVec;
+use tokio::sync::Notify;
+
+use crate::cluster::Leased;
+use crate::pool::CancelTarget;
+
+/// Length of a key for protocol 3.0, bytes.
+const SHORT_KEY: usize = 4;
+/// Length of a key for protocol 3.2, bytes.
+const LONG_KEY: usize = 32;
+
+/// All sessions that can be cancelled.
+#[derive(Debug, Default)]
+pub(super) struct Cancels {
+    next: AtomicU32,
+    sessions: Mutex<HashMap<u32, Arc<CancelSlot>>>,
+}
+
+/// One session's part of it.
+#[derive(Debug)]
+pub(super) struct CancelSlot {
+    /// The session's number.
+    pub(super) id: u32,
+    /// What a request must show.
+    pub(super) key: Bytes,
+    running: Mutex<Running>,
+    delivered: Notify,
+    leaving: AtomicBool,
+    idle: AtomicWaker,
+}
+
+#[derive(Debug, Default)]
+struct Running {
+    targets: SmallVec<[Arc<CancelTarget>; 1]>,
+    deliveries: u32,
+}
+
+impl Cancels {
+    /// A slot with a fresh key from the system's generator; `None` if that fails.
+    pub(super) fn register(&self, long: bool) -> Option<Arc<CancelSlot>> {
+        let mut key = vec![0u8; if long { LONG_KEY } else { SHORT_KEY }];
+        rand::rngs::OsRng.try_fill_bytes(&mut key).ok()?;
+        let mut sessions = self.sessions.lock();
+        let id = loop {
+            let id = self.next.fetch_add(1, Relaxed).wrapping_add(1) & 0x7fff_ffff;
+            if id != 0 && !sessions.contains_key(&id) {
+                break id;
+            }
+        };
+        let slot = Arc::new(CancelSlot {
+            id,
+            key: key.into(),
+            running: Mutex::default(),
+            delivered: Notify::new(),
+            leaving: AtomicBool::new(false),
+            idle: AtomicWaker::new(),
+        });
+        sessions.insert(id, slot.clone());
+        Some(slot)
+    }
+
+    pub(super) fn remove(&self, id: u32) {
+        self.sessions.lock().remove(&id);
+    }
+
+    /// The proxy shuts down: every session is told, idle ones at once.
+    pub(super) fn all_leave(&self) {
+        for slot in self.sessions.lock().values() {
+            slot.leaving.store(true, Release);
+            slot.idle.wake();
+        }
+    }
+
+    /// Delivers a request if its key is right; says whether it was.
+    pub(super) async fn deliver(&self, id: u32, key: &[u8]) -> bool {
+        let slot = self.sessions.lock().get(&id).cloned();
+        let Some(slot) = slot.filter(|s| equal(&s.key, key)) else { return false };
+        slot.cancel().await;
+        true
+    }
+}
+
+/// Takes as long for a wrong key as for the right one.
+fn equal(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |diff, (x, y)| diff | (x ^ y)) == 0
+}
+
+impl CancelSlot {
+    /// Whether the proxy shuts down; if not, the task is woken when it does.
+    pub(super) fn must_leave(&self, cx: &Context<'_>) -> bool {
+        self.idle.register(cx.waker());
+        self.leaving.load(Acquire)
+    }
+
+    /// The session now runs something on this server too.
+    pub(super) fn add(&self, leased: &Leased) {
+        self.running.lock().targets.push(leased.cancel.clone());
+    }
+
+    /// The session runs nothing any more. Says whether no delivery is under way.
+    pub(super) fn clear_now(&self) -> bool {
+        let mut running = self.running.lock();
+        running.targets.clear();
+        running.deliveries == 0
+    }
+
+    /// The session runs nothing any more; waits for deliveries under way.
+    pub(super) async fn clear(&self) {
+        loop {
+            let delivered = self.delivered.notified();
+            {
+                let mut running = self.running.lock();
+                running.targets.clear();
+                if running.deliveries == 0 {
+                    return;
+                }
+            }
+            delivered.await;
+        }
+    }
+
+    /// Cancels what runs now on every server it runs on.
+    pub(super) async fn cancel(&self) {
+        let targets = {
+            let mut running = self.running.lock();
+            if running.targets.is_empty() {
+                return;
+            }
+            running.deliveries += 1;
+            running.targets.clone()
+        };
+        let delivery = Delivery(self);
+        for target in targets {
+            target.cancel().await;
+        }
+        drop(delivery);
+    }
+}
+
+/// Ends a delivery also when its future is dropped.
+struct Delivery<'a>(&'a CancelSlot);
+
+impl Drop for Delivery<'_> {
+    fn drop(&mut self) {
+        self.0.running.lock().deliveries -= 1;
+        self.0.delivered.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_differ_and_compare_by_content() {
+        let cancels = Cancels::default();
+        let (a, b) = (cancels.register(true).unwrap(), cancels.register(true).unwrap());
+        assert_ne!(a.id, b.id);
+        assert_ne!(a.key, b.key);
+        assert_eq!(a.key.len(), LONG_KEY);
+        assert!(equal(&a.key, &a.key.clone()) && !equal(&a.key, &b.key) && !equal(&a.key, &a.key[..4]));
+    }
+
+    #[tokio::test]
+    async fn a_request_with_a_wrong_key_or_number_is_not_delivered() {
+        let cancels = Cancels::default();
+        let slot = cancels.register(false).unwrap();
+        assert!(cancels.deliver(slot.id, &slot.key).await);
+        assert!(!cancels.deliver(slot.id, b"none").await);
+        assert!(!cancels.deliver(slot.id + 1, &slot.key).await);
+        cancels.remove(slot.id);
+        assert!(!cancels.deliver(slot.id, &slot.key).await);
+    }
+}

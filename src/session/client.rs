@@ -1,0 +1,354 @@
+//! One client after its login: what it owns, and the loop between idle and a turn of work.
+//! Must not know how messages are understood (`feed`), nor how servers are chosen (`cluster`).
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use super::cancels::CancelSlot;
+use super::prepared::{ClientStatement, Portal};
+use super::proxy::Proxy;
+use super::served::Served;
+use super::txn::Txn;
+use super::vars::Vars;
+use crate::cluster::{Leased, UserPools};
+use crate::config::{Config, User};
+use crate::exec::{Event, Exchange, Watch};
+use crate::pool::Stream;
+use crate::route::{Pin as Tie, Router, Statement, Verb};
+use crate::shard::ShardId;
+use crate::stats::{SessionState, SessionStats};
+use crate::wire::{BackendWriter, ErrorReport, Severity, SqlState, TransactionStatus};
+
+/// A session's buffer is let go when it is empty and larger than this, bytes.
+const KEEP_BUFFER: usize = 16 << 10;
+/// The same for the copy of what was sent.
+const KEEP_REPLAY: usize = 1 << 10;
+/// Room for the first read after idle, bytes.
+const FIRST_READ: usize = 4 << 10;
+
+/// What a session works on: a database with servers, or the virtual one.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// A database.
+    Database { served: Arc<Served>, pools: Arc<UserPools> },
+    /// `pgherd`: virtual tables and commands.
+    Admin,
+}
+
+/// One client.
+pub(super) struct Client {
+    pub(super) proxy: Arc<Proxy>,
+    /// As it was at login.
+    pub(super) config: Arc<Config>,
+    /// The router last used, and the schema's version it was made for.
+    pub(super) router: Option<(u64, Arc<Router>)>,
+    pub(super) place: Place,
+    pub(super) user: Arc<User>,
+    pub(super) stats: SessionStats,
+    pub(super) cancel: Arc<CancelSlot>,
+    pub(super) stream: Stream,
+    pub(super) inbuf: BytesMut,
+    pub(super) x: Exchange,
+    pub(super) vars: Arc<Vars>,
+    pub(super) txn: Txn,
+    /// The server at work, or in the client's transaction.
+    pub(super) server: Option<Leased>,
+    /// Servers kept because state of the client lives there, or because the pool mode is session.
+    pub(super) kept: SmallVec<[Kept; 1]>,
+    pub(super) statements: HashMap<String, Arc<ClientStatement>>,
+    pub(super) portals: HashMap<String, Portal>,
+    /// When this session last wrote on a shard.
+    pub(super) writes: SmallVec<[(ShardId, Instant); 1]>,
+    pub(super) turn: Turn,
+    /// Bytes of the client since nothing was owed, to be understood anew if a replica dies.
+    pub(super) replay: BytesMut,
+}
+
+/// A server that stays with the client.
+pub(super) struct Kept {
+    pub(super) leased: Leased,
+    pub(super) pins: SmallVec<[Tie; 2]>,
+}
+
+/// What lasts from the first message after idle until all is answered.
+#[derive(Default)]
+pub(super) struct Turn {
+    /// Length of the message at the front of the client's buffer that is being worked on; 0: none.
+    pub(super) current: usize,
+    /// What was already found out about it.
+    pub(super) stash: Option<Stash>,
+    /// Extended-protocol messages that wait for a server to be chosen.
+    pub(super) deferred: Vec<Deferred>,
+    /// An error was answered: messages are dropped up to Sync.
+    pub(super) skip: bool,
+    /// Effects of statements that are under way, by mark - 1.
+    pub(super) effects: Vec<Effect>,
+    /// A statement is under way after which nothing may be sent before its answer.
+    pub(super) barrier: bool,
+    /// What the open batch has done on the server: reads only so far?
+    pub(super) batch_wrote: bool,
+    /// All statements of this exchange only read, and `replay` holds all of it.
+    pub(super) only_reads: bool,
+    /// Names prepared since then.
+    pub(super) fresh: Vec<String>,
+    pub(super) retries: u8,
+    /// Variables before this exchange, to go back to when it fails outside a transaction.
+    pub(super) saved: Option<Arc<Vars>>,
+    /// Settings may have changed on the server.
+    pub(super) touched: bool,
+    /// The server's prepared statements or session state are not what the proxy thinks: close it.
+    pub(super) spoiled: bool,
+    pub(super) new_pins: SmallVec<[Tie; 2]>,
+    pub(super) read_schema: bool,
+    /// The catalogs were read again for a table they did not have.
+    pub(super) reread: bool,
+    pub(super) verb: Option<Verb>,
+    pub(super) wrote: bool,
+    pub(super) began: Option<Instant>,
+    pub(super) leased_at: Option<Instant>,
+    pub(super) queue_us: u64,
+    /// COPY data of a message of which only a part has come.
+    pub(super) copy_rest: usize,
+    /// Flush was sent for a wait on what is owed.
+    pub(super) flushed: bool,
+    /// COMMIT is under way: if the server is lost now, nobody knows.
+    pub(super) committing: bool,
+}
+
+/// What was found out about a message that has to wait.
+pub(super) struct Stash {
+    pub(super) statements: SmallVec<[Statement; 1]>,
+}
+
+/// A message that waits for a server to be chosen.
+pub(super) enum Deferred {
+    /// Parse.
+    Parse(Arc<ClientStatement>),
+    /// Describe of a statement.
+    Describe(Arc<ClientStatement>),
+    /// An answer of the proxy's own, in its turn.
+    Local(Bytes),
+}
+
+/// What a statement does to the session when it completes.
+pub(super) struct Effect {
+    pub(super) statement: Statement,
+    pub(super) pin: Option<Tie>,
+}
+
+/// How a session goes on.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// It goes on.
+    Continue,
+    /// It ends; whatever was to be said has been said.
+    End,
+}
+
+impl Client {
+    /// Lives until the client leaves, or the proxy shuts down.
+    pub(super) async fn run(mut self) {
+        loop {
+            let waiting = self.inbuf.is_empty();
+            if waiting {
+                match self.idle().await {
+                    Woke::Data => {}
+                    Woke::Gone => break,
+                    Woke::Late(report) => {
+                        self.farewell(&report).await;
+                        break;
+                    }
+                    Woke::Shutdown => {
+                        let report = ErrorReport::fatal(
+                            SqlState::ADMIN_SHUTDOWN,
+                            "terminating connection due to administrator command",
+                        );
+                        self.farewell(&report).await;
+                        break;
+                    }
+                }
+            }
+            self.stats.set_state(SessionState::Active);
+            // Boxed: an idle client must not pay for the state of a working one.
+            if Box::pin(self.take_turn()).await == Flow::End {
+                break;
+            }
+            if self.inbuf.is_empty() && self.inbuf.capacity() > KEEP_BUFFER {
+                self.inbuf = BytesMut::new();
+            }
+            if self.replay.capacity() > KEEP_REPLAY {
+                self.replay = BytesMut::new();
+            }
+            let idle = if self.txn.is_none() { SessionState::Idle } else { SessionState::IdleInTransaction };
+            self.stats.set_state(idle);
+        }
+        self.finish().await;
+    }
+
+    /// Waits for the client, within the timeouts; passes on what kept servers say unasked.
+    async fn idle(&mut self) -> Woke {
+        let timeouts = &self.config.timeouts;
+        let (limit, report) = if self.txn.is_none() {
+            let report = ErrorReport::fatal(
+                SqlState::IDLE_SESSION_TIMEOUT,
+                "terminating connection due to idle-session timeout",
+            );
+            (timeouts.idle, report)
+        } else {
+            let report = ErrorReport::fatal(
+                SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+                "terminating connection due to idle-in-transaction timeout",
+            );
+            (timeouts.idle_in_transaction, report)
+        };
+        match limit {
+            None => self.wait().await,
+            Some(limit) => match tokio::time::timeout(limit, self.wait()).await {
+                Ok(woke) => woke,
+                Err(_) => Woke::Late(report),
+            },
+        }
+    }
+
+    async fn wait(&mut self) -> Woke {
+        if let Some(server) = &mut self.server {
+            // In a transaction: the server may still say something (57P01, a parameter).
+            let (x, stream, inbuf) = (&mut self.x, &mut self.stream, &mut self.inbuf);
+            return Self::watch(x, stream, inbuf, server).await;
+        }
+        if let Some(kept) = self.kept.first_mut() {
+            let (x, stream, inbuf) = (&mut self.x, &mut self.stream, &mut self.inbuf);
+            return Self::watch(x, stream, inbuf, &mut kept.leased).await;
+        }
+        std::future::poll_fn(|cx| self.poll_idle(cx)).await
+    }
+
+    /// An idle client has no buffer: room is made when something is there to be read.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Woke> {
+        if self.txn.is_none() && self.cancel.must_leave(cx) {
+            return Poll::Ready(Woke::Shutdown);
+        }
+        if ready!(self.stream.poll_readable(cx)).is_err() {
+            return Poll::Ready(Woke::Gone);
+        }
+        self.inbuf.reserve(FIRST_READ);
+        match ready!(tokio_util::io::poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.inbuf)) {
+            Ok(0) | Err(_) => Poll::Ready(Woke::Gone),
+            Ok(_) => Poll::Ready(Woke::Data),
+        }
+    }
+
+    async fn watch(x: &mut Exchange, stream: &mut Stream, inbuf: &mut BytesMut, server: &mut Leased) -> Woke {
+        loop {
+            let event =
+                std::future::poll_fn(|cx| x.poll(cx, stream, inbuf, server, (true, Watch::Idle))).await;
+            match event {
+                Event::Client => return Woke::Data,
+                Event::ClientGone => return Woke::Gone,
+                Event::Progress | Event::Drained => x.done.clear(),
+                Event::ServerLost(lost) => {
+                    let server = server.server();
+                    let text = lost.said.map_or_else(
+                        || {
+                            "terminating connection: the server connection of this session was lost"
+                                .to_owned()
+                        },
+                        |fields| fields.message,
+                    );
+                    server.report_failure(&text);
+                    let report = ErrorReport::fatal(SqlState::ADMIN_SHUTDOWN, text).with_detail(format!(
+                        "Server {} of shard \"{}\".",
+                        server.config.address(),
+                        server.shard_name
+                    ));
+                    return Woke::Late(report);
+                }
+            }
+        }
+    }
+
+    async fn farewell(&mut self, report: &ErrorReport) {
+        self.record_error(report);
+        let mut out = BytesMut::new();
+        out.put_report(report);
+        use tokio::io::AsyncWriteExt;
+        let told = async {
+            self.stream.write_all(&out).await?;
+            self.stream.flush().await
+        };
+        // The client may be gone already: then nobody is left to be told.
+        drop(tokio::time::timeout(std::time::Duration::from_secs(1), told).await);
+    }
+
+    /// Gives back what can be given back; cancels what still runs.
+    async fn finish(mut self) {
+        self.cancel.clear().await;
+        let drained = !self.x.is_owed() && !self.x.is_batch_open() && !self.x.is_copy_in();
+        if let Some(server) = self.server.take() {
+            if drained {
+                server.scrub_and_return();
+            } else {
+                // Nobody will read the answer: stop the work. The connection is dirty and will be closed.
+                let target = server.cancel.clone();
+                drop(server);
+                tokio::spawn(async move { target.cancel().await });
+            }
+        }
+        for kept in self.kept.drain(..) {
+            kept.leased.scrub_and_return();
+        }
+        self.proxy.cancels().remove(self.cancel.id);
+    }
+
+    /// What ReadyForQuery says when the proxy answers by itself.
+    pub(super) fn status(&self) -> TransactionStatus {
+        self.txn.status()
+    }
+
+    /// For the error ring and the log.
+    pub(super) fn record_error(&self, report: &ErrorReport) {
+        if matches!(report.severity, Severity::Warning | Severity::Notice) {
+            return;
+        }
+        self.proxy.stats().error(crate::stats::ErrorEvent {
+            sqlstate: report.code.as_str().to_owned(),
+            message: report.message.clone(),
+            blame: "proxy",
+            database: self.stats.info().database.clone(),
+            user: self.stats.info().user.clone(),
+            shard: None,
+            server: None,
+        });
+    }
+}
+
+enum Woke {
+    Data,
+    Gone,
+    Shutdown,
+    /// It ends with this.
+    Late(ErrorReport),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_output<F: FnOnce(&'static mut Client) -> T, T>(_: F) -> usize {
+        size_of::<T>()
+    }
+
+    #[test]
+    fn neither_an_idle_nor_a_working_client_takes_much_memory() {
+        // A turn's state is allocated at each turn: beyond 1032 bytes the allocator has no fast path for it.
+        let turn = size_of_output(Client::take_turn);
+        assert!(turn <= 1032, "{turn}");
+        assert!(size_of::<Client>() <= 1536, "{}", size_of::<Client>());
+    }
+}

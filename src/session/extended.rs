@@ -1,0 +1,422 @@
+//! The extended protocol: Parse, Bind, Describe, Execute, Close.
+//! Must not know the simple protocol.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use smallvec::SmallVec;
+
+use super::client::{Client, Deferred};
+use super::feed::{Fed, Step, server_name};
+use super::prepared::{ClientStatement, Portal, key_of};
+use super::turn::FanoutPlan;
+use crate::exec::{Expect, Request};
+use crate::route::{Kind, Param, Route, RouteError, Statement, Target};
+use crate::shard::ShardSet;
+use crate::wire::{
+    BackendWriter, BindView, ClientFacing, DescribeTarget, ErrorReport, FrontendWriter, SqlState, WireError,
+    parse_bind, parse_execute, parse_parse, parse_target,
+};
+
+impl Client {
+    pub(super) fn on_parse(&mut self, body: &[u8]) -> Result<Fed, WireError> {
+        let view = parse_parse(body)?;
+        if !view.name.is_empty() && self.statements.contains_key(view.name) {
+            let message = format!("prepared statement \"{}\" already exists", view.name);
+            self.refuse_extended(&ErrorReport::error(SqlState::DUPLICATE_PREPARED_STATEMENT, message));
+            return Ok(Fed::Next);
+        }
+        let router = match self.router() {
+            Ok(router) => router,
+            Err(step) => return Ok(Fed::Until(step)),
+        };
+        let parsed = match router.prepare(view.sql, &self.vars.env) {
+            Ok(parsed) => parsed,
+            Err(error) => {
+                self.refuse_extended(&error.report());
+                return Ok(Fed::Next);
+            }
+        };
+        let one = match one_statement(parsed) {
+            Ok(one) => one,
+            Err(report) => {
+                self.refuse_extended(&report);
+                return Ok(Fed::Next);
+            }
+        };
+        let statement = Arc::new(ClientStatement {
+            name: view.name.to_owned(),
+            sql: Bytes::copy_from_slice(view.sql),
+            types: Bytes::copy_from_slice(view.types),
+            statement: one,
+            router,
+            key: key_of(view.sql, view.types),
+        });
+        if !view.name.is_empty() {
+            self.turn.fresh.push(view.name.to_owned());
+        }
+        self.statements.insert(view.name.to_owned(), statement.clone());
+        if self.is_proxys_own(&statement) {
+            self.say_in_turn(b'1');
+        } else {
+            self.turn.deferred.push(Deferred::Parse(statement));
+        }
+        Ok(Fed::Next)
+    }
+
+    /// Whether a statement's Parse and Describe are answered by the proxy, whatever happens to its execution.
+    fn is_proxys_own(&self, statement: &ClientStatement) -> bool {
+        let Some(parsed) = &statement.statement else { return true };
+        match parsed.kind() {
+            Kind::Empty
+            | Kind::Begin(_)
+            | Kind::Commit { .. }
+            | Kind::Rollback { .. }
+            | Kind::Deallocate(_)
+            | Kind::Virtual(_)
+            | Kind::Command(_)
+            | Kind::Reset(_) => true,
+            Kind::Discard(what) => what == "ALL",
+            Kind::Set(set) => set.name.starts_with("pgherd."),
+            Kind::Show(name) => self.is_own_show(name),
+            Kind::Query
+            | Kind::CopyIn
+            | Kind::Savepoint(_)
+            | Kind::Release(_)
+            | Kind::RollbackTo(_)
+            | Kind::SetTransaction(_)
+            | Kind::SqlPrepare
+            | Kind::TwoPhase
+            | Kind::Ddl => false,
+        }
+    }
+
+    /// A message without a body, after all that is to be answered before it.
+    fn say_in_turn(&mut self, tag: u8) {
+        let mut bytes = BytesMut::new();
+        bytes.put_empty(tag);
+        self.bytes_in_turn(bytes.freeze());
+    }
+
+    fn bytes_in_turn(&mut self, bytes: Bytes) {
+        if self.turn.deferred.is_empty() {
+            self.x.say(bytes);
+        } else {
+            self.turn.deferred.push(Deferred::Local(bytes));
+        }
+    }
+
+    pub(super) fn on_bind(&mut self, body: &[u8]) -> Result<Fed, WireError> {
+        let view = parse_bind(body)?;
+        match self.bind(&view) {
+            Ok(fed) => Ok(fed),
+            Err(report) => {
+                self.refuse_extended(&report);
+                Ok(Fed::Next)
+            }
+        }
+    }
+
+    fn bind(&mut self, view: &BindView<'_>) -> Result<Fed, ErrorReport> {
+        let statement =
+            self.statements.get(view.statement).cloned().ok_or_else(|| no_statement(view.statement))?;
+        let statement = self.up_to_date(statement)?;
+        let Some(parsed) = &statement.statement else { return Ok(self.bind_local(view, &statement)) };
+        let router = match self.router() {
+            Ok(router) => router,
+            Err(step) => return Ok(Fed::Until(step)),
+        };
+        if self.local(parsed.kind()).map_err(|e| e.report())?.is_some() {
+            // A malformed one is an error here, as it would be on a server.
+            parsed.route(&router, &statement.sql, &[], &self.vars.env).map_err(|e| e.report())?;
+            return Ok(self.bind_local(view, &statement));
+        }
+        let params = params_of(view, &statement);
+        let route = match parsed.route(&router, &statement.sql, &params, &self.vars.env) {
+            Ok(route) => route,
+            Err(error) if self.may_be_stale(&error) => return Ok(Fed::Until(Step::ReadSchema)),
+            Err(error) => return Err(error.report()),
+        };
+        if let Some(step) = self.place(&route).map_err(|e| e.report())? {
+            return Ok(Fed::Until(step));
+        }
+        if let Target::Fanout(shards) = route.target {
+            return Ok(self.bind_fanout(view, &statement, shards));
+        }
+        self.bind_on_server(view, &statement, parsed, &route);
+        Ok(Fed::Next)
+    }
+
+    /// A statement prepared before the map or the catalogs changed is analysed again.
+    fn up_to_date(&mut self, old: Arc<ClientStatement>) -> Result<Arc<ClientStatement>, ErrorReport> {
+        let Ok(router) = self.router() else { return Ok(old) };
+        if Arc::ptr_eq(&old.router, &router) {
+            return Ok(old);
+        }
+        let parsed = router.prepare(&old.sql, &self.vars.env).map_err(|e| e.report())?;
+        let fresh = Arc::new(ClientStatement {
+            name: old.name.clone(),
+            sql: old.sql.clone(),
+            types: old.types.clone(),
+            statement: one_statement(parsed)?,
+            router,
+            key: old.key,
+        });
+        for deferred in &mut self.turn.deferred {
+            if let Deferred::Parse(waiting) | Deferred::Describe(waiting) = deferred
+                && Arc::ptr_eq(waiting, &old)
+            {
+                *waiting = fresh.clone();
+            }
+        }
+        self.statements.insert(fresh.name.clone(), fresh.clone());
+        Ok(fresh)
+    }
+
+    fn bind_local(&mut self, view: &BindView<'_>, statement: &Arc<ClientStatement>) -> Fed {
+        let portal = Portal::Local { statement: statement.clone(), tail: Bytes::copy_from_slice(view.tail) };
+        self.portals.insert(view.portal.to_owned(), portal);
+        self.say_in_turn(b'2');
+        Fed::Next
+    }
+
+    fn bind_fanout(
+        &mut self,
+        view: &BindView<'_>,
+        statement: &Arc<ClientStatement>,
+        shards: ShardSet,
+    ) -> Fed {
+        if !self.turn.deferred.is_empty() {
+            // One shard checks the statement (and describes it, if asked) before many run it.
+            return match self.place_deferred() {
+                Ok(Some(step)) => Fed::Until(step),
+                Ok(None) if self.server.is_some() => {
+                    self.x.up.put_sync();
+                    self.x.expect(Expect::Sync { forward: false });
+                    Fed::Until(Step::Drain)
+                }
+                Ok(None) => self.bind_fanout(view, statement, shards),
+                Err(error) => {
+                    self.refuse_extended(&error.report());
+                    Fed::Next
+                }
+            };
+        }
+        let tail = Bytes::copy_from_slice(view.tail);
+        let portal = Portal::Fanout { statement: statement.clone(), tail, shards, describe: false };
+        self.portals.insert(view.portal.to_owned(), portal);
+        self.say_in_turn(b'2');
+        Fed::Next
+    }
+
+    fn bind_on_server(
+        &mut self,
+        view: &BindView<'_>,
+        statement: &Arc<ClientStatement>,
+        parsed: &Statement,
+        route: &Route,
+    ) {
+        let rewritten = route.rewrite.as_ref().map(|text| Bytes::copy_from_slice(text.as_bytes()));
+        let (sql, key) = match &rewritten {
+            Some(sql) => (sql, key_of(sql, &statement.types)),
+            None => (&statement.sql, statement.key),
+        };
+        self.emit_deferred(Some((statement, sql, key)));
+        self.ensure_prepared(&statement.name, sql, &statement.types, key);
+        self.x.up.put_bind(view.portal, &server_name(&statement.name, key), view.tail);
+        self.x.expect(Expect::Bind);
+        let mark = self.note_statement(parsed, route);
+        self.portals.insert(view.portal.to_owned(), Portal::Server { mark });
+    }
+
+    pub(super) fn on_describe(&mut self, body: &[u8]) -> Result<Fed, WireError> {
+        match parse_target(body)? {
+            DescribeTarget::Statement(name) => Ok(self.describe_statement(name)),
+            DescribeTarget::Portal(name) => Ok(self.describe_portal(name)),
+        }
+    }
+
+    fn describe_statement(&mut self, name: &str) -> Fed {
+        let Some(statement) = self.statements.get(name).cloned() else {
+            self.refuse_extended(&no_statement(name));
+            return Fed::Next;
+        };
+        if !self.is_proxys_own(&statement) {
+            self.turn.deferred.push(Deferred::Describe(statement));
+            if self.server.is_some() && self.x.is_batch_open() {
+                self.emit_deferred(None); // the batch has its direction already
+            }
+            return Fed::Next;
+        }
+        let mut out = BytesMut::new();
+        match self.describe_own(&statement, &mut out) {
+            Ok(()) => self.bytes_in_turn(out.freeze()),
+            Err(report) => self.refuse_extended(&report),
+        }
+        Fed::Next
+    }
+
+    fn describe_portal(&mut self, name: &str) -> Fed {
+        match self.portals.get_mut(name) {
+            Some(Portal::Fanout { describe, .. }) => {
+                *describe = true; // answered together with the rows
+                Fed::Next
+            }
+            Some(Portal::Local { statement, tail }) => {
+                let (statement, tail) = (statement.clone(), tail.clone());
+                let mut out = BytesMut::new();
+                match self.describe_own_portal(&statement, &tail, &mut out) {
+                    Ok(()) => self.bytes_in_turn(out.freeze()),
+                    Err(report) => self.refuse_extended(&report),
+                }
+                Fed::Next
+            }
+            Some(Portal::Server { .. }) if self.server.is_some() => {
+                self.emit_deferred(None);
+                self.x.up.put_target(b'D', DescribeTarget::Portal(name));
+                self.x.expect(Expect::DescribePortal);
+                Fed::Next
+            }
+            Some(Portal::Server { .. }) | None => {
+                self.refuse_extended(&no_portal(name));
+                Fed::Next
+            }
+        }
+    }
+
+    pub(super) fn on_execute(&mut self, body: &[u8]) -> Result<Fed, WireError> {
+        let (name, limit) = parse_execute(body)?;
+        match self.portals.get(name).cloned() {
+            Some(Portal::Server { mark }) if self.server.is_some() => {
+                self.emit_deferred(None);
+                self.x.up.put_execute(name, limit);
+                self.x.expect(Expect::Execute { mark });
+                Ok(Fed::Next)
+            }
+            Some(Portal::Local { statement, tail }) => Ok(self.execute_local(&statement, &tail)),
+            Some(Portal::Fanout { statement, tail, shards, describe }) => {
+                Ok(self.execute_fanout(&statement, &tail, shards, describe, limit))
+            }
+            Some(Portal::Server { .. }) | None => {
+                self.refuse_extended(&no_portal(name));
+                Ok(Fed::Next)
+            }
+        }
+    }
+
+    fn execute_local(&mut self, statement: &Arc<ClientStatement>, tail: &Bytes) -> Fed {
+        let kind = statement.statement.as_ref().map_or(&Kind::Empty, Statement::kind);
+        let local = match self.local(kind) {
+            Ok(Some(local)) => local,
+            // The transaction's state has changed since Bind: what was local then is the server's now.
+            Ok(None) => {
+                self.refuse_extended(&no_portal(""));
+                return Fed::Next;
+            }
+            Err(error) => {
+                self.refuse_extended(&error.report());
+                return Fed::Next;
+            }
+        };
+        if let Some(step) = self.settle_first() {
+            return Fed::Until(step);
+        }
+        if let Some(step) = self.step_of(&local) {
+            return Fed::Until(step);
+        }
+        self.stats.count_statement();
+        let mut out = BytesMut::new();
+        match self.answer(&local, &statement.sql, Some((&statement.types, tail)), &mut out) {
+            Ok(()) => self.bytes_in_turn(out.freeze()),
+            Err(report) => self.refuse_extended(&report),
+        }
+        Fed::Next
+    }
+
+    fn execute_fanout(
+        &mut self,
+        statement: &Arc<ClientStatement>,
+        tail: &Bytes,
+        shards: ShardSet,
+        describe: bool,
+        limit: i32,
+    ) -> Fed {
+        if limit != 0 {
+            let report = RouteError::Refused {
+                what: "a row limit on Execute over several shards".into(),
+                hint: "Fetch all rows at once (fetch size 0), or add a condition on the sharding key.".into(),
+            };
+            self.refuse_extended(&report.report());
+            return Fed::Next;
+        }
+        if self.server.is_some() {
+            if self.x.is_batch_open() {
+                self.x.up.put_sync();
+                self.x.expect(Expect::Sync { forward: false });
+            }
+            return Fed::Until(Step::Drain);
+        }
+        self.stats.count_statement();
+        let mut messages = BytesMut::new();
+        messages.put_parse("", &statement.sql, &statement.types);
+        messages.put_bind("", "", tail);
+        messages.put_target(b'D', DescribeTarget::Portal(""));
+        messages.put_execute("", 0);
+        messages.put_sync();
+        let request = Request { messages, describe, preface: BytesMut::new() };
+        Fed::Until(Step::Fanout(Box::new(FanoutPlan { shards, request, ready: false })))
+    }
+
+    pub(super) fn on_close(&mut self, body: &[u8]) -> Result<Fed, WireError> {
+        match parse_target(body)? {
+            DescribeTarget::Statement(name) => {
+                // Servers keep theirs for other clients.
+                self.statements.remove(name);
+                self.say_in_turn(b'3');
+            }
+            DescribeTarget::Portal(name) => {
+                let portal = self.portals.remove(name);
+                if matches!(portal, Some(Portal::Server { .. })) && self.server.is_some() {
+                    self.x.up.put_target(b'C', DescribeTarget::Portal(name));
+                    self.x.expect(Expect::Close { forward: true });
+                } else {
+                    self.say_in_turn(b'3');
+                }
+            }
+        }
+        Ok(Fed::Next)
+    }
+}
+
+fn one_statement(mut parsed: SmallVec<[Statement; 1]>) -> Result<Option<Statement>, ErrorReport> {
+    match parsed.len() {
+        0 | 1 => Ok(parsed.pop()),
+        _ => Err(ErrorReport::error(
+            SqlState::SYNTAX_ERROR,
+            "cannot insert multiple commands into a prepared statement",
+        )),
+    }
+}
+
+fn params_of<'a>(view: &BindView<'a>, statement: &ClientStatement) -> SmallVec<[Param<'a>; 8]> {
+    let oid = |i: usize| {
+        statement.types.get(i * 4..).and_then(<[u8]>::first_chunk).map_or(0, |b| u32::from_be_bytes(*b))
+    };
+    view.values()
+        .enumerate()
+        .map(|(i, value)| Param { value, binary: view.is_binary(i), type_oid: oid(i) })
+        .collect()
+}
+
+fn no_statement(name: &str) -> ErrorReport {
+    let message = if name.is_empty() {
+        "unnamed prepared statement does not exist".to_owned()
+    } else {
+        format!("prepared statement \"{name}\" does not exist")
+    };
+    ErrorReport::error(SqlState::INVALID_SQL_STATEMENT_NAME, message)
+}
+
+fn no_portal(name: &str) -> ErrorReport {
+    ErrorReport::error(SqlState::INVALID_CURSOR_NAME, format!("portal \"{name}\" does not exist"))
+}

@@ -1,0 +1,75 @@
+//! What a client has prepared, under its own names, and the portals it has opened.
+//! Must not know which server holds what.
+
+use std::hash::BuildHasher;
+use std::sync::{Arc, LazyLock};
+
+use bytes::Bytes;
+
+use crate::pool::StatementKey;
+use crate::route::{Router, Statement};
+
+/// A prepared statement of a client.
+#[derive(Debug)]
+pub(super) struct ClientStatement {
+    /// The client's name; empty for the unnamed one.
+    pub(super) name: String,
+    /// Its text as sent.
+    pub(super) sql: Bytes,
+    /// Declared parameter types: big-endian u32 OIDs.
+    pub(super) types: Bytes,
+    /// What routing knows of it; `None` for an empty statement.
+    pub(super) statement: Option<Statement>,
+    /// Who found that out: under another map or catalog it must be found out anew.
+    pub(super) router: Arc<Router>,
+    /// What servers call it.
+    pub(super) key: StatementKey,
+}
+
+/// A portal of a client.
+#[derive(Debug, Clone)]
+pub(super) enum Portal {
+    /// On the server that is leased; the mark of its completion.
+    Server {
+        /// 0: nothing of interest.
+        mark: u32,
+    },
+    /// Answered by the proxy.
+    Local {
+        /// The statement.
+        statement: Arc<ClientStatement>,
+        /// All of Bind after the names.
+        tail: Bytes,
+    },
+    /// To be run on many shards.
+    Fanout {
+        /// The statement.
+        statement: Arc<ClientStatement>,
+        /// All of Bind after the names.
+        tail: Bytes,
+        /// Its shards.
+        shards: crate::shard::ShardSet,
+        /// Whether the client asked for a description.
+        describe: bool,
+    },
+}
+
+/// The key of a text with its parameter types: 128 bits under two seeds that no client knows.
+pub(super) fn key_of(sql: &[u8], types: &[u8]) -> StatementKey {
+    static SEEDS: LazyLock<[foldhash::quality::RandomState; 2]> = LazyLock::new(Default::default);
+    let [a, b] = &*SEEDS;
+    let halves = [a, b].map(|seed| u128::from(seed.hash_one((sql, types))));
+    StatementKey(halves[0] << 64 | halves[1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_depend_on_text_and_types() {
+        assert_eq!(key_of(b"select 1", b""), key_of(b"select 1", b""));
+        assert_ne!(key_of(b"select 1", b""), key_of(b"select 2", b""));
+        assert_ne!(key_of(b"select $1", &[0, 0, 0, 23]), key_of(b"select $1", &[0, 0, 0, 20]));
+    }
+}

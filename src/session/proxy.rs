@@ -1,0 +1,427 @@
+//! The whole proxy: configuration, databases at work, and the acceptor that turns sockets into clients.
+//! Must not know messages.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use bytes::{BufMut, BytesMut};
+use futures_util::FutureExt;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::cancels::{CancelSlot, Cancels};
+use super::client::{Client, Place, Turn};
+use super::served::{Report, ReportError, Served};
+use super::txn::Txn;
+use super::vars::Vars;
+use super::{ADMIN_DATABASE, Admission, Admitted, Door, DoorError, admit};
+use crate::admin;
+use crate::catalog::Catalog;
+use crate::cluster::Cluster;
+use crate::config::Config;
+use crate::exec::Exchange;
+use crate::pool::{ServerTlsSettings, TlsSetupError};
+use crate::route::Router;
+use crate::shard::{Map, ShardId};
+use crate::stats::{SessionInfo, Stats};
+use crate::wire::{BackendWriter, ClientFacing, ErrorReport, SqlState, TransactionStatus};
+
+/// Databases behind a `*` that are kept at work at once.
+const MAX_WILDCARD: usize = 1000;
+
+/// The proxy.
+pub struct Proxy {
+    config: ArcSwap<Config>,
+    door: ArcSwap<Door>,
+    stats: Arc<Stats>,
+    cancels: Cancels,
+    served: Mutex<HashMap<String, Arc<Served>>>,
+    admin_router: Arc<Router>,
+    clients: AtomicUsize,
+    started: SystemTime,
+    shutdown: watch::Sender<bool>,
+}
+
+impl std::fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Proxy({} clients)", self.clients.load(Relaxed))
+    }
+}
+
+/// Why the proxy cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// TLS files or verifiers of users.
+    #[error(transparent)]
+    Door(#[from] DoorError),
+    /// TLS towards servers.
+    #[error("database \"{database}\": {source}")]
+    ServerTls {
+        /// The database.
+        database: String,
+        /// Why.
+        source: TlsSetupError,
+    },
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl Proxy {
+    /// Builds the rooms and starts the probes of every configured database. Derives verifiers: blocks for 0.5 ms
+    /// per user with a plain password.
+    ///
+    /// # Errors
+    /// [`StartError`], naming what to mend.
+    pub fn start(config: Arc<Config>) -> Result<Arc<Self>, StartError> {
+        let door = Door::new(config.clone())?;
+        let map = Map::new(Vec::new(), Vec::new(), Default::default(), ShardId(0));
+        let admin_router = Arc::new(Router::new(Arc::new(map), Arc::new(Catalog::default()), 100));
+        let proxy = Arc::new(Self {
+            door: ArcSwap::from_pointee(door),
+            stats: Stats::new(),
+            cancels: Cancels::default(),
+            served: Mutex::default(),
+            admin_router,
+            clients: AtomicUsize::new(0),
+            started: SystemTime::now(),
+            shutdown: watch::channel(false).0,
+            config: ArcSwap::new(config.clone()),
+        });
+        for database in config.databases.iter().filter(|d| !d.is_wildcard()) {
+            proxy.serve_database(&database.name)?;
+        }
+        Ok(proxy)
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        self.config.load_full()
+    }
+
+    /// What happened.
+    #[must_use]
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.stats
+    }
+
+    /// Clients connected now.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        self.clients.load(Relaxed)
+    }
+
+    pub(super) fn cancels(&self) -> &Cancels {
+        &self.cancels
+    }
+
+    pub(super) fn admin_router(&self) -> &Arc<Router> {
+        &self.admin_router
+    }
+
+    pub(super) fn shutdown(&self) -> watch::Receiver<bool> {
+        self.shutdown.subscribe()
+    }
+
+    /// All that the virtual tables show.
+    #[must_use]
+    pub fn herd(&self, database: &str, user: &str) -> admin::Herd {
+        let served: Vec<_> = self.served.lock().values().cloned().collect();
+        let mut databases: Vec<_> = served.iter().map(|s| s.cluster.status()).collect();
+        databases.sort_by(|a, b| a.name.cmp(&b.name));
+        admin::Herd {
+            config: self.config(),
+            stats: self.stats.clone(),
+            databases,
+            started: self.started,
+            now: SystemTime::now(),
+            database: database.to_owned(),
+            user: user.to_owned(),
+        }
+    }
+
+    /// Whether every database has read its catalogs.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.served.lock().values().all(|s| s.cluster.schema().is_some())
+    }
+
+    fn serve_database(&self, name: &str) -> Result<Option<Arc<Served>>, StartError> {
+        let config = self.config();
+        let Some(database) = config.database(name) else { return Ok(None) };
+        let mut served = self.served.lock();
+        if let Some(known) = served.get(name) {
+            return Ok(Some(known.clone()));
+        }
+        if database.is_wildcard() && served.len() >= MAX_WILDCARD + config.databases.len() {
+            served.retain(|name, s| {
+                config.databases.iter().any(|d| d.name == *name) || Arc::strong_count(s) > 1
+            });
+        }
+        let tls = ServerTlsSettings::load(&database.server_tls)
+            .map_err(|source| StartError::ServerTls { database: database.name.clone(), source })?;
+        let cluster = Cluster::start(database.clone(), name, tls, self.stats.clone());
+        let fresh = Arc::new(Served::new(cluster, config.limits.plan_cache));
+        served.insert(name.to_owned(), fresh.clone());
+        Ok(Some(fresh))
+    }
+
+    /// Accepts clients until [`Proxy::begin_shutdown`]; each lives in a task of its own.
+    pub async fn accept(self: Arc<Self>, listener: TcpListener) {
+        let mut shutdown = self.shutdown();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = shutdown.changed() => return,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    tokio::spawn(self.clone().client(stream, peer));
+                }
+                Err(error) => {
+                    // Out of descriptors: accepting at once again would only spin.
+                    tracing::error!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    /// No client is accepted from now on; idle ones are told to go, others when their transaction has ended.
+    pub fn begin_shutdown(&self) {
+        self.shutdown.send_replace(true);
+        self.cancels.all_leave();
+    }
+
+    /// Waits until no client is left, or the time is over. Says whether all had gone.
+    pub async fn drained(&self, limit: Duration) -> bool {
+        let gone = async {
+            let mut tick = tokio::time::interval(Duration::from_millis(20));
+            while self.clients() > 0 {
+                tick.tick().await;
+            }
+        };
+        tokio::time::timeout(limit, gone).await.is_ok()
+    }
+
+    async fn client(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        self.clients.fetch_add(1, Relaxed);
+        let counted = Counted(self.clone());
+        // A panic ends this client only; it is told, and the servers it held are closed as dirty.
+        let lived = std::panic::AssertUnwindSafe(self.clone().live(stream, peer)).catch_unwind().await;
+        if lived.is_err() {
+            tracing::error!(%peer, "a session panicked; its connection is closed");
+        }
+        drop(counted);
+    }
+
+    async fn live(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let door = self.door.load_full();
+        let admitted = match admit(stream, peer, &door).await {
+            Ok(Admission::Client(admitted)) => admitted,
+            Ok(Admission::Cancel { pid, secret }) => {
+                self.cancels.deliver(pid, &secret).await;
+                return;
+            }
+            Ok(Admission::Gone) => return,
+            Err(refusal) => {
+                tracing::info!(%peer, why = %refusal.why, "a client was refused");
+                if let Some(report) = refusal.report {
+                    self.record(&report, "", "");
+                }
+                return;
+            }
+        };
+        drop(door);
+        if let Some(client) = self.welcome(*admitted, peer).await {
+            client.run().await;
+        }
+    }
+
+    fn record(&self, report: &ErrorReport, user: &str, database: &str) {
+        self.stats.error(crate::stats::ErrorEvent {
+            sqlstate: report.code.as_str().to_owned(),
+            message: report.message.clone(),
+            blame: "client",
+            database: database.to_owned(),
+            user: user.to_owned(),
+            shard: None,
+            server: None,
+        });
+    }
+
+    /// From a proven user to a client ready for its first statement; `None` if it was turned away.
+    async fn welcome(self: &Arc<Self>, mut admitted: Admitted, peer: SocketAddr) -> Option<Client> {
+        let prepared = self.prepare(&admitted).await;
+        let (place, vars, report) = match prepared {
+            Ok(prepared) => prepared,
+            Err(mut report) => {
+                report.severity = crate::wire::Severity::Fatal;
+                self.record(&report, &admitted.user.name, &admitted.database);
+                tracing::info!(%peer, user = %admitted.user.name, why = %report.message, "a client was refused");
+                let mut out = BytesMut::new();
+                out.put_report(&report);
+                // The client may be gone already.
+                drop(admitted.stream.write_all(&out).await);
+                drop(admitted.stream.flush().await);
+                return None;
+            }
+        };
+        let cancel = self.cancels.register(admitted.protocol_minor >= 2)?;
+        let mut out = BytesMut::new();
+        for (name, value) in report.iter() {
+            out.put_parameter_status(name, value);
+        }
+        put_key(&mut out, &cancel);
+        out.put_ready(TransactionStatus::Idle);
+        if admitted.stream.write_all(&out).await.is_err() || admitted.stream.flush().await.is_err() {
+            self.cancels.remove(cancel.id);
+            return None;
+        }
+        let application = admitted.parameters.iter().find(|(name, _)| name == "application_name");
+        let stats = self.stats.session(SessionInfo {
+            id: cancel.id,
+            user: admitted.user.name.clone(),
+            database: admitted.database.clone(),
+            application: application.map(|(_, value)| value.clone()).unwrap_or_default(),
+            address: peer.to_string(),
+            tls: admitted.is_tls,
+        });
+        Some(Client {
+            proxy: self.clone(),
+            config: self.config(),
+            router: None,
+            place,
+            user: admitted.user,
+            stats,
+            cancel,
+            stream: admitted.stream,
+            inbuf: admitted.leftover,
+            x: Exchange::new(),
+            vars,
+            txn: Txn::None,
+            server: None,
+            kept: SmallVec::new(),
+            statements: HashMap::new(),
+            portals: HashMap::new(),
+            writes: SmallVec::new(),
+            turn: Turn::default(),
+            replay: BytesMut::new(),
+        })
+    }
+
+    async fn prepare(&self, admitted: &Admitted) -> Result<(Place, Arc<Vars>, Arc<Report>), ErrorReport> {
+        let config = self.config();
+        if self.clients() > config.limits.max_clients {
+            let report =
+                ErrorReport::error(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already");
+            return Err(report.with_hint("Raise limits.max_clients."));
+        }
+        if admitted.database == ADMIN_DATABASE {
+            let vars = Vars::of_startup(&[], true);
+            return Ok((Place::Admin, vars, Arc::new(admin_report(&admitted.user.name))));
+        }
+        let served = self
+            .serve_database(&admitted.database)
+            .map_err(|e| ErrorReport::error(SqlState::INTERNAL_ERROR, e.to_string()))?;
+        let Some(served) = served else {
+            let message = format!("database \"{}\" does not exist", admitted.database);
+            return Err(ErrorReport::error(SqlState::INVALID_CATALOG_NAME, message));
+        };
+        let mut vars = Vars::of_startup(&admitted.parameters, false);
+        let pools = served.cluster.pools_of(&admitted.user);
+        served.router().await.map_err(|e| e.report())?;
+        let (settings, report) =
+            served.report(&pools, &vars.settings).await.map_err(|error| match error {
+                ReportError::Cluster(error) => error.report(),
+                ReportError::Server(crate::pool::ServerError::Sql(fields)) => {
+                    ErrorReport::error(fields.sqlstate(), fields.message)
+                }
+                ReportError::Server(error) => {
+                    ErrorReport::error(SqlState::CONNECTION_FAILURE, error.to_string())
+                }
+            })?;
+        Arc::make_mut(&mut vars).settings = settings;
+        Ok((Place::Database { served, pools }, vars, report))
+    }
+
+    /// An operator's command on database `pgherd`. Its command tag.
+    ///
+    /// # Errors
+    /// What to tell the operator.
+    pub async fn command(self: Arc<Self>, words: &[String]) -> Result<String, ErrorReport> {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        match words.as_slice() {
+            ["RELOAD"] => {
+                let served: Vec<_> = self.served.lock().values().cloned().collect();
+                for served in served {
+                    served.cluster.reload_schema().await.map_err(|e| e.report())?;
+                }
+                Ok("RELOAD".into())
+            }
+            ["SHUTDOWN"] => {
+                self.begin_shutdown();
+                Ok("SHUTDOWN".into())
+            }
+            other => Err(ErrorReport::error(
+                SqlState::FEATURE_NOT_SUPPORTED,
+                format!("command {} is not supported yet", other.join(" ")),
+            )
+            .with_hint("RELOAD reads the catalogs again; SHUTDOWN drains and ends the proxy.")),
+        }
+    }
+
+    /// Waits for the shutdown to begin.
+    pub async fn shutdown_begun(&self) {
+        let mut shutdown = self.shutdown();
+        // An error means that the sender is gone, which cannot be: it is in `self`.
+        drop(shutdown.wait_for(|begun| *begun).await);
+    }
+}
+
+struct Counted(Arc<Proxy>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.clients.fetch_sub(1, Relaxed);
+    }
+}
+
+fn put_key(out: &mut BytesMut, cancel: &CancelSlot) {
+    out.put_u8(b'K');
+    out.put_u32(8 + cancel.key.len() as u32);
+    out.put_u32(cancel.id);
+    out.put_slice(&cancel.key);
+}
+
+/// What database `pgherd` reports: enough for psql and drivers to work.
+fn admin_report(user: &str) -> Report {
+    [
+        ("server_version", concat!("15.0 (pgherd ", env!("CARGO_PKG_VERSION"), ")")),
+        ("server_encoding", "UTF8"),
+        ("client_encoding", "UTF8"),
+        ("DateStyle", "ISO, MDY"),
+        ("IntervalStyle", "postgres"),
+        ("TimeZone", "UTC"),
+        ("integer_datetimes", "on"),
+        ("standard_conforming_strings", "on"),
+        ("is_superuser", "off"),
+        ("in_hot_standby", "off"),
+        ("session_authorization", user),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .to_vec()
+}

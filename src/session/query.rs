@@ -1,0 +1,267 @@
+//! The simple protocol: one Query message, one or several statements.
+//! Must not know the extended protocol.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use smallvec::SmallVec;
+
+use super::client::{Client, Place, Stash};
+use super::feed::{Fed, Step};
+use super::local::Local;
+use super::turn::FanoutPlan;
+use super::txn::Txn;
+use crate::exec::{Expect, Request};
+use crate::route::{Access, Kind, Route, RouteError, Router, Statement, Target, Verb};
+use crate::shard::ShardId;
+use crate::wire::{BackendWriter, ClientFacing, FrontendWriter, SqlState, WireError, parse_query};
+
+impl Client {
+    pub(super) fn on_query(&mut self, frame: &[u8], body: &[u8]) -> Result<Fed, WireError> {
+        let sql = parse_query(body)?;
+        match self.query(frame, sql) {
+            Ok(fed) => Ok(fed),
+            Err(error) if self.may_be_stale(&error) => Ok(Fed::Until(Step::ReadSchema)),
+            Err(error) => {
+                self.turn.stash = None;
+                self.refuse_simple(&error.report());
+                Ok(Fed::Next)
+            }
+        }
+    }
+
+    fn query(&mut self, frame: &[u8], sql: &[u8]) -> Result<Fed, RouteError> {
+        if !self.turn.deferred.is_empty()
+            && let Some(step) = self.place_deferred()?
+        {
+            return Ok(Fed::Until(step));
+        }
+        if self.x.is_batch_open() {
+            if let Some(step) = self.settle_first() {
+                return Ok(Fed::Until(step));
+            }
+        } else if self.x.is_owed() {
+            return Ok(Fed::Until(Step::Drain));
+        }
+        let router = match self.router() {
+            Ok(router) => router,
+            Err(step) => return Ok(Fed::Until(step)),
+        };
+        let statements = match self.turn.stash.take() {
+            Some(stash) => stash.statements,
+            None => router.prepare(sql, &self.vars.env)?,
+        };
+        if let [statement] = statements.as_slice() {
+            if let Some(local) = self.local(statement.kind())? {
+                let statement = statement.clone();
+                // A malformed one is an error here, as it would be on a server.
+                statement.route(&router, sql, &[], &self.vars.env)?;
+                return Ok(self.run_local_simple(&local, &statement, sql));
+            }
+        } else if statements.is_empty() {
+            return Ok(self.run_empty());
+        }
+        let route = if let [statement] = statements.as_slice() {
+            statement.route(&router, sql, &[], &self.vars.env)?
+        } else {
+            self.route_of_several(&router, &statements, sql)?
+        };
+        if let Some(step) = self.place(&route)? {
+            self.turn.stash = Some(Stash { statements });
+            return Ok(Fed::Until(step));
+        }
+        if let Target::Fanout(shards) = route.target {
+            let mut messages = BytesMut::with_capacity(frame.len());
+            messages.extend_from_slice(frame);
+            self.stats.count_statement();
+            let request = Request { messages, describe: true, preface: BytesMut::new() };
+            let plan = FanoutPlan { shards, request, ready: true };
+            return Ok(Fed::Until(Step::Fanout(Box::new(plan))));
+        }
+        let mark = self.note_statements(&statements, &route);
+        match &route.rewrite {
+            Some(text) => self.x.up.put_query(text.as_bytes()),
+            None => self.x.up.extend_from_slice(frame),
+        }
+        self.x.expect(Expect::Query { mark });
+        Ok(Fed::Next)
+    }
+
+    fn note_statements(&mut self, statements: &SmallVec<[Statement; 1]>, route: &Route) -> u32 {
+        if let [statement] = statements.as_slice() {
+            return self.note_statement(statement, route);
+        }
+        // Several: each gets a mark as soon as one is of interest, for marks count up from the first.
+        let first = self.turn.effects.len() as u32 + 1;
+        let interesting = statements.iter().any(|s| !matches!(s.kind(), Kind::Query | Kind::Show(_)));
+        for statement in statements {
+            self.turn.barrier = true;
+            self.note_statement(statement, route);
+        }
+        self.turn.effects.truncate(first as usize - 1);
+        for statement in statements {
+            let effect = super::client::Effect { statement: statement.clone(), pin: route.pin };
+            self.turn.effects.push(effect);
+        }
+        if interesting || route.pin.is_some() { first } else { 0 }
+    }
+
+    /// Several statements in one text run as they stand, on one shard.
+    fn route_of_several(
+        &self,
+        router: &Router,
+        statements: &SmallVec<[Statement; 1]>,
+        sql: &[u8],
+    ) -> Result<Route, RouteError> {
+        let refused = |what: &str, hint: &str| RouteError::Refused { what: what.into(), hint: hint.into() };
+        let mut whole = Route {
+            target: Target::Any,
+            access: Access::Read,
+            verb: Verb::Other,
+            rewrite: None,
+            pin: None,
+            binds_transaction: false,
+        };
+        for statement in statements {
+            let own = match statement.kind() {
+                Kind::Virtual(_) | Kind::Command(_) => true,
+                Kind::Set(set) => set.name.starts_with("pgherd."),
+                Kind::Deallocate(_) => true,
+                Kind::Begin(_)
+                | Kind::Commit { .. }
+                | Kind::Rollback { .. }
+                | Kind::Savepoint(_)
+                | Kind::Release(_)
+                | Kind::RollbackTo(_)
+                | Kind::SetTransaction(_)
+                | Kind::TwoPhase => {
+                    whole.access = Access::Write;
+                    whole.binds_transaction = true;
+                    if !router.map().is_single() && matches!(statement.kind(), Kind::TwoPhase) {
+                        statement.route(router, sql, &[], &self.vars.env)?;
+                    }
+                    continue;
+                }
+                Kind::Empty
+                | Kind::Query
+                | Kind::CopyIn
+                | Kind::Reset(_)
+                | Kind::Show(_)
+                | Kind::SqlPrepare
+                | Kind::Discard(_)
+                | Kind::Ddl => false,
+            };
+            if own {
+                return Err(refused(
+                    "a statement that pgherd answers itself, together with others in one query",
+                    "Send it as a query of its own.",
+                ));
+            }
+            let route = statement.route(router, sql, &[], &self.vars.env)?;
+            whole = join_routes(&whole, &route, router)?;
+        }
+        Ok(whole)
+    }
+
+    pub(super) fn router(&mut self) -> Result<Arc<Router>, Step> {
+        let Place::Database { served, .. } = &self.place else {
+            return Ok(self.proxy.admin_router().clone());
+        };
+        let version = served.cluster.schema_version();
+        match &self.router {
+            Some((made_for, router)) if *made_for == version => Ok(router.clone()),
+            _ => {
+                let router = served.router_now().ok_or(Step::ReadSchema)?;
+                self.router = Some((version, router.clone()));
+                Ok(router)
+            }
+        }
+    }
+
+    /// Whether an error may come from a catalog that is behind the servers': it is then read again, once a turn.
+    pub(super) fn may_be_stale(&mut self, error: &RouteError) -> bool {
+        let missing = matches!(error, RouteError::Sql { code, .. }
+            if [SqlState::UNDEFINED_TABLE, SqlState::UNDEFINED_COLUMN].contains(code));
+        let Place::Database { served, .. } = &self.place else { return false };
+        if !missing || self.turn.reread || served.cluster.is_schema_fresh() {
+            return false;
+        }
+        self.turn.reread = true;
+        self.turn.stash = None;
+        true
+    }
+
+    fn run_empty(&mut self) -> Fed {
+        let mut bytes = BytesMut::new();
+        bytes.put_empty(b'I');
+        bytes.put_ready(self.status());
+        self.x.say(bytes.freeze());
+        Fed::Next
+    }
+
+    fn run_local_simple(&mut self, local: &Local, statement: &Statement, sql: &[u8]) -> Fed {
+        if let Some(step) = self.settle_first() {
+            return Fed::Until(step);
+        }
+        match self.step_of(local) {
+            Some(step) => return Fed::Until(step),
+            None => self.stats.count_statement(),
+        }
+        let mut out = BytesMut::new();
+        let text = sql.get(statement.span.clone()).unwrap_or(sql);
+        match self.answer(local, text, None, &mut out) {
+            Ok(()) => {
+                out.put_ready(self.status());
+                self.x.say(out.freeze());
+            }
+            Err(report) => self.refuse_simple(&report),
+        }
+        Fed::Next
+    }
+
+    /// Whether a held transaction has failed: then all but its end is refused.
+    pub(super) fn is_held_failed(&self) -> bool {
+        matches!(&self.txn, Txn::Held(held) if held.failed)
+    }
+}
+
+fn join_routes(a: &Route, b: &Route, router: &Router) -> Result<Route, RouteError> {
+    let spread = |what: String| RouteError::Refused {
+        what,
+        hint: "Send each statement as a query of its own.".into(),
+    };
+    let target = match (a.target, b.target) {
+        (target, Target::Any) | (Target::Any, target) => target,
+        (Target::Shard(x), Target::Shard(y)) if x == y => Target::Shard(x),
+        (Target::Shard(x), Target::Shard(y)) => {
+            let name = |id: ShardId| router.map().shard_name(id).to_owned();
+            return Err(spread(format!(
+                "several statements in one query that need different shards (\"{}\" and \"{}\")",
+                name(x),
+                name(y)
+            )));
+        }
+        _ => return Err(spread("a statement over several shards together with others in one query".into())),
+    };
+    if matches!(target, Target::Fanout(_)) {
+        return Err(spread("a statement over several shards together with others in one query".into()));
+    }
+    if b.rewrite.is_some() {
+        return Err(spread(
+            "an INSERT whose sharding key is filled in, together with others in one query".into(),
+        ));
+    }
+    let access = match (a.access, b.access) {
+        (Access::Write, _) | (_, Access::Write) => Access::Write,
+        (Access::Primary, _) | (_, Access::Primary) => Access::Primary,
+        (Access::Read, Access::Read) => Access::Read,
+    };
+    Ok(Route {
+        target,
+        access,
+        verb: if a.verb == Verb::Other { b.verb } else { a.verb },
+        rewrite: None,
+        pin: a.pin.or(b.pin),
+        binds_transaction: a.binds_transaction || b.binds_transaction,
+    })
+}

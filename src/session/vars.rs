@@ -1,0 +1,168 @@
+//! A session's settings and what of them matters to routing, changed together.
+//! Must not know transactions. A value is never changed in place, so a savepoint costs nothing.
+
+use std::sync::Arc;
+
+use crate::pool::Settings;
+use crate::route::{Env, SetParameter};
+
+/// Settings and routing environment of one session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Vars {
+    pub(super) settings: Arc<Settings>,
+    pub(super) env: Env,
+    /// What `env` was at login, for RESET and DISCARD ALL.
+    login: Arc<Env>,
+}
+
+impl Vars {
+    /// Those of a client that has just logged in; parameters named `pgherd.…` are the proxy's own.
+    pub(super) fn of_startup(parameters: &[(String, String)], admin_database: bool) -> Arc<Self> {
+        let mut env = Env { admin_database, ..Env::default() };
+        let mut servers = Vec::new();
+        for (name, value) in parameters {
+            let name = name.to_lowercase();
+            let values = if name == "search_path" { split_list(value) } else { vec![value.clone()] };
+            note(&mut env, &name, &values);
+            if !name.starts_with("pgherd.") {
+                servers.push((name, value.clone()));
+            }
+        }
+        Arc::new(Self { settings: Settings::of_startup(&servers), login: Arc::new(env.clone()), env })
+    }
+
+    /// After a SET that a server accepted, or one of the proxy's own.
+    pub(super) fn with(&self, set: &SetParameter) -> Arc<Self> {
+        let mut next = self.clone();
+        if set.values.is_empty() {
+            next.back_to_login(&set.name);
+        } else {
+            note(&mut next.env, &set.name, &set.values);
+        }
+        if !set.name.starts_with("pgherd.") {
+            next.settings = self.settings.with(&set.name, &set.sql);
+        }
+        Arc::new(next)
+    }
+
+    /// The same for SET LOCAL: routing follows, the settings to replay do not.
+    pub(super) fn with_local(&self, set: &SetParameter) -> Arc<Self> {
+        let mut next = (*self.with(set)).clone();
+        next.settings = self.settings.clone();
+        Arc::new(next)
+    }
+
+    /// After RESET; `None` is ALL.
+    pub(super) fn reset(&self, name: Option<&str>) -> Arc<Self> {
+        let mut next = self.clone();
+        match name {
+            Some(name) => {
+                next.back_to_login(name);
+                next.settings = self.settings.without(name);
+            }
+            None => {
+                next.env = (*self.login).clone();
+                next.settings = self.settings.reset_all();
+            }
+        }
+        Arc::new(next)
+    }
+
+    /// After DISCARD ALL.
+    pub(super) fn discarded(&self) -> Arc<Self> {
+        let mut next = self.clone();
+        next.env = (*self.login).clone();
+        next.settings = self.settings.discarded();
+        Arc::new(next)
+    }
+
+    fn back_to_login(&mut self, name: &str) {
+        match name {
+            "search_path" => self.env.search_path.clone_from(&self.login.search_path),
+            "standard_conforming_strings" => self.env.nonstandard_strings = self.login.nonstandard_strings,
+            "client_encoding" => self.env.foreign_encoding = self.login.foreign_encoding,
+            "pgherd.shard" => self.env.shard.clone_from(&self.login.shard),
+            "pgherd.key" => self.env.key.clone_from(&self.login.key),
+            "pgherd.role" => self.env.role.clone_from(&self.login.role),
+            _ => {}
+        }
+    }
+}
+
+fn note(env: &mut Env, name: &str, values: &[String]) {
+    let first = values.first().map(String::as_str).unwrap_or_default();
+    let wish = || (!first.is_empty()).then(|| first.to_owned());
+    match name {
+        "search_path" => env.search_path = Some(values.to_vec()),
+        "standard_conforming_strings" => {
+            env.nonstandard_strings =
+                matches!(first.to_lowercase().as_str(), "off" | "false" | "no" | "0" | "of" | "f" | "n");
+        }
+        "client_encoding" => {
+            let plain: String = first.chars().filter(char::is_ascii_alphanumeric).collect();
+            env.foreign_encoding = !matches!(plain.to_lowercase().as_str(), "utf8" | "unicode");
+        }
+        "pgherd.shard" => env.shard = wish(),
+        "pgherd.key" => env.key = wish(),
+        "pgherd.role" => env.role = wish(),
+        _ => {}
+    }
+}
+
+/// A list of names as in a startup parameter: commas between, names folded unless quoted.
+fn split_list(list: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut rest = list.trim();
+    while !rest.is_empty() {
+        let (name, tail) = if let Some(quoted) = rest.strip_prefix('"') {
+            let end = quoted.find('"').unwrap_or(quoted.len());
+            (quoted.get(..end).unwrap_or_default().to_owned(), quoted.get(end + 1..).unwrap_or_default())
+        } else {
+            let end = rest.find(',').unwrap_or(rest.len());
+            (rest.get(..end).unwrap_or_default().trim().to_lowercase(), rest.get(end..).unwrap_or_default())
+        };
+        names.push(name);
+        rest = tail.trim_start().trim_start_matches(',').trim_start();
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(name: &str, values: &[&str]) -> SetParameter {
+        let values = values.iter().map(|v| (*v).to_owned()).collect();
+        SetParameter { name: name.into(), local: false, values, sql: format!("SET {name} TO x") }
+    }
+
+    #[test]
+    fn routing_follows_set_reset_and_login() {
+        let vars = Vars::of_startup(&[("search_path".into(), "A, \"B c\"".into())], false);
+        assert_eq!(vars.env.search_path, Some(vec!["a".into(), "B c".into()]));
+        let changed = vars.with(&set("search_path", &["x"])).with(&set("client_encoding", &["LATIN1"]));
+        assert_eq!(changed.env.search_path, Some(vec!["x".into()]));
+        assert!(changed.env.foreign_encoding);
+        assert_eq!(changed.reset(None), vars);
+        assert_eq!(changed.reset(Some("search_path")).env.search_path, vars.env.search_path);
+        assert!(!vars.with(&set("client_encoding", &["utf-8"])).env.foreign_encoding);
+    }
+
+    #[test]
+    fn the_proxys_own_parameters_never_reach_a_server() {
+        let vars = Vars::of_startup(&[("pgherd.shard".into(), "shard2".into())], false);
+        assert!(vars.settings.is_empty());
+        assert_eq!(vars.env.shard.as_deref(), Some("shard2"));
+        let changed = vars.with(&set("pgherd.role", &["primary"]));
+        assert!(changed.settings.is_empty());
+        assert_eq!(changed.env.role.as_deref(), Some("primary"));
+    }
+
+    #[test]
+    fn set_local_changes_routing_but_not_what_is_replayed() {
+        let vars = Vars::of_startup(&[], false);
+        let local = vars.with_local(&set("search_path", &["x"]));
+        assert_eq!(local.settings, vars.settings);
+        assert_eq!(local.env.search_path, Some(vec!["x".into()]));
+    }
+}
