@@ -2,8 +2,8 @@
 //! Must not know values or shards; `place.rs` reads these and decides.
 
 use sqlparser::ast::{
-    ConflictTarget, Expr, Ident, Insert as Tree, MergeInsertExpr, ObjectName, OnConflictAction, OnInsert,
-    Query, SetExpr, TableObject, Values,
+    ConflictTarget, Expr, Ident, Insert as Tree, ObjectName, OnConflictAction, OnInsert, Query, SetExpr,
+    TableObject, Values,
 };
 
 use super::analysis::{Analysis, Table, Use, key_type};
@@ -198,7 +198,7 @@ impl<'a> Analysis<'a> {
     }
 
     /// A constant to be stored in a column of that type.
-    fn constant(&mut self, value: &Expr, kind: Option<KeyType>) -> Option<Operand> {
+    pub(super) fn constant(&mut self, value: &Expr, kind: Option<KeyType>) -> Option<Operand> {
         let operand = self.ordinals.operand(value)?;
         if let Some(kind) = kind {
             self.note_param(&operand, kind);
@@ -262,7 +262,7 @@ impl<'a> Analysis<'a> {
     }
 
     /// What is given by copying a column.
-    fn copied(&mut self, from: Option<Node>, to: Option<Node>) -> Given {
+    pub(super) fn copied(&mut self, from: Option<Node>, to: Option<Node>) -> Given {
         let (Some(from), Some(to)) = (from, to) else { return Given::Expression };
         if let Some(column) = self.graph.column(from).filter(|c| !c.constants.is_empty()) {
             return Given::OneOf(column.constants.clone());
@@ -336,47 +336,6 @@ impl<'a> Analysis<'a> {
             .collect();
         self.assignments(&update.assignments, inst, &scope, &same);
     }
-
-    /// MERGE … WHEN NOT MATCHED THEN INSERT.
-    pub(super) fn merge_insert(
-        &mut self,
-        table: &Table<'a>,
-        insert: &MergeInsertExpr,
-        values: &[Expr],
-        block: usize,
-        scope: &Scope<'_>,
-    ) {
-        let (Some(name), Some(keys)) = (table.name.clone(), table.keys) else { return };
-        let inst = self.inst_of(table, block);
-        if let Some(target) = self.graph.insts.get_mut(inst) {
-            target.role = Role::Inserted;
-        }
-        let columns = if insert.columns.is_empty() {
-            all_columns(table)
-        } else {
-            insert.columns.iter().filter_map(names::last).collect()
-        };
-        let mut given = Vec::new();
-        for key in keys {
-            let at = columns.iter().position(|c| *c == key.column);
-            let value = at.and_then(|at| values.get(at));
-            let own = table.relation.and_then(|r| r.columns.iter().position(|c| c.name == key.column));
-            let kind = table.relation.and_then(|r| r.column(&key.column)).and_then(key_type);
-            let up = value.and_then(|v| super::conjuncts::node(v, scope));
-            given.push(match (value, up) {
-                (None, _) => Given::Default,
-                (Some(_), Some(up)) => self.copied(Some(up), own.map(|column| Node { inst, column })),
-                (Some(Expr::Identifier(word)), None) if is_default(word) => Given::Default,
-                (Some(value), None) => match self.constant(value, kind) {
-                    Some(operand) => Given::OneOf(vec![operand]),
-                    None => Given::Expression,
-                },
-            });
-        }
-        let rows = Rows::Selected { keys: given, agreeing: false };
-        let keys = keys.iter().map(|key| target_key(key, table)).collect();
-        self.inserts.push(Insert { table: name, inst, keys, rows, added: None });
-    }
 }
 
 /// The columns that an INSERT's values are for: those it lists, or all.
@@ -388,7 +347,7 @@ fn target_columns(insert: &Tree, table: &Table<'_>) -> Vec<String> {
     }
 }
 
-fn all_columns(table: &Table<'_>) -> Vec<String> {
+pub(super) fn all_columns(table: &Table<'_>) -> Vec<String> {
     table.relation.map(|r| r.columns.iter().map(|c| c.name.clone()).collect()).unwrap_or_default()
 }
 
@@ -413,11 +372,11 @@ fn plain_values(query: &Query) -> Option<&Values> {
     }
 }
 
-fn is_default(word: &Ident) -> bool {
+pub(super) fn is_default(word: &Ident) -> bool {
     word.quote_style.is_none() && word.value.eq_ignore_ascii_case("default")
 }
 
-fn target_key(key: &KeyColumn, table: &Table<'_>) -> Key {
+pub(super) fn target_key(key: &KeyColumn, table: &Table<'_>) -> Key {
     let column = table.relation.and_then(|r| r.column(&key.column));
     Key {
         column: key.column.clone(),
