@@ -187,7 +187,10 @@ impl<'a> Analysis<'a> {
                 Table { name: Some(table), ..Table::default() }
             }
             Found::Unclear => {
-                self.not_understood(&format!("table \"{}\" under this search_path", parts.join(".")));
+                self.refuse(
+                    format!("table \"{}\" under this search_path", parts.join(".")),
+                    "Write the table's schema before its name.",
+                );
                 Table::default()
             }
         }

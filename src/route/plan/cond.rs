@@ -3,7 +3,7 @@
 
 use smallvec::SmallVec;
 
-use super::keys::{Operand, Read, Typed, Values};
+use super::keys::{Keys, Operand, Read, Typed, Values};
 use crate::shard::{Key, KeyColumn, Map, Method, PartitionId, Placement, ShardSet, TableName, slot_of};
 
 /// A comparison of a column with constants.
@@ -85,55 +85,81 @@ impl Cond {
         }
     }
 
-    /// The partitions whose rows of `table` can satisfy it.
+    /// The partitions whose rows of `table` can satisfy it. A key that belongs to no partition is no row's.
     pub(super) fn parts(&self, table: &TableName, map: &Map, values: &Values<'_>) -> Parts {
+        self.parts_of(Rows::Stored, table, map, values)
+    }
+
+    /// The partitions of new rows of `table` that satisfy it. A key that belongs to no partition may be theirs.
+    pub(super) fn parts_of_new(&self, table: &TableName, map: &Map, values: &Values<'_>) -> Parts {
+        self.parts_of(Rows::New, table, map, values)
+    }
+
+    fn parts_of(&self, rows: Rows, table: &TableName, map: &Map, values: &Values<'_>) -> Parts {
         match self {
             Self::All => Parts::All,
             Self::Nothing => Parts::none(),
-            Self::Leaf(leaf) => leaf.parts(table, map, values),
-            Self::And(conds) => {
-                conds.iter().fold(Parts::All, |parts, cond| parts.intersect(cond.parts(table, map, values)))
-            }
-            Self::Or(conds) => {
-                conds.iter().fold(Parts::none(), |parts, cond| parts.union(cond.parts(table, map, values)))
-            }
+            Self::Leaf(leaf) => leaf.parts(rows, table, map, values),
+            Self::And(conds) => conds
+                .iter()
+                .fold(Parts::All, |parts, cond| parts.intersect(cond.parts_of(rows, table, map, values))),
+            Self::Or(conds) => conds
+                .iter()
+                .fold(Parts::none(), |parts, cond| parts.union(cond.parts_of(rows, table, map, values))),
         }
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rows {
+    Stored,
+    New,
+}
+
 impl Leaf {
-    fn parts(&self, table: &TableName, map: &Map, values: &Values<'_>) -> Parts {
+    fn parts(&self, rows: Rows, table: &TableName, map: &Map, values: &Values<'_>) -> Parts {
         let column = if self.hashed { None } else { key_column(map, table, self.key) };
         if !self.hashed && column.is_none() {
             return Parts::All;
         }
-        let of_key = |key: &Key| match column {
-            None => map.partition_of_slot(slot_of(key.hash_extended(0))),
-            Some(column) => map.partition_of(column, key).ok(),
+        let of_keys = |keys: &[Key]| {
+            let mut parts = SmallVec::new();
+            for key in keys {
+                let part = match column {
+                    None => map.partition_of_slot(slot_of(key.hash_extended(0))),
+                    Some(column) => map.partition_of(column, key).ok(),
+                };
+                match part {
+                    Some(part) => parts.push(part),
+                    None if rows == Rows::Stored => {}
+                    None => return Parts::All,
+                }
+            }
+            Parts::some(parts)
         };
         match &self.test {
             Test::In(operands) => {
-                let mut parts = SmallVec::new();
+                let mut keys = Keys::new();
                 for operand in operands {
                     match values.read(operand, self.typed) {
-                        Read::Key(key) => parts.extend(of_key(&key)),
+                        Read::Key(key) => keys.push(key),
                         Read::Null | Read::Never => {}
                         Read::Unknown => return Parts::All,
                     }
                 }
-                Parts::some(parts)
+                of_keys(&keys)
             }
             Test::Same(operand) => match values.read(operand, self.typed) {
-                Read::Key(key) => Parts::some(of_key(&key).into_iter().collect()),
+                Read::Key(key) => of_keys(&[key]),
                 Read::Never => Parts::none(),
                 Read::Null | Read::Unknown => Parts::All, // rows that an outer join made up have NULL keys
             },
-            Test::AnyOf(operand) => values
-                .read_array(operand, self.typed)
-                .map_or(Parts::All, |keys| Parts::some(keys.iter().filter_map(of_key).collect())),
+            Test::AnyOf(operand) => {
+                values.read_array(operand, self.typed).map_or(Parts::All, |keys| of_keys(&keys))
+            }
             Test::Order(order, operand) => {
                 match (values.read(operand, self.typed), column.map(|c| &c.method)) {
-                    (Read::Key(key), Some(Method::Range(bounds))) => {
+                    (Read::Key(key), Some(Method::Range(bounds))) if rows == Rows::Stored => {
                         Parts::some(between(*order, &key, bounds))
                     }
                     (Read::Null | Read::Never, _) => Parts::none(),

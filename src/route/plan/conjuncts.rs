@@ -9,6 +9,7 @@ use super::graph::{Formula, Node};
 use super::keys::{Operand, Source, class};
 use super::operands::row;
 use super::scope::Scope;
+use crate::shard::KeyType;
 
 impl Analysis<'_> {
     /// What `expr` says if it is true.
@@ -152,16 +153,22 @@ impl Analysis<'_> {
     /// A comparison with constants, if the column's type is one that keys can be concluded from.
     fn atom(&mut self, node: Node, test: Test) -> Formula {
         let Some(typed) = self.graph.typed(node) else { return Formula::True };
-        let mut note = |operand: &Operand| {
-            if let Source::Param(n) = operand.source {
-                self.param_uses.entry(n).or_default().push(class(operand.cast.unwrap_or(typed.kind)));
-            }
-        };
         match &test {
-            Test::In(operands) => operands.iter().for_each(&mut note),
-            Test::Same(operand) | Test::AnyOf(operand) | Test::Order(_, operand) => note(operand),
+            Test::In(operands) => operands.iter().for_each(|o| self.note_param(o, typed.kind)),
+            Test::Same(operand) | Test::AnyOf(operand) | Test::Order(_, operand) => {
+                self.note_param(operand, typed.kind);
+            }
         }
         Formula::Atom(node, test)
+    }
+}
+
+impl Analysis<'_> {
+    /// Notes what type a use of a parameter gives it.
+    pub(super) fn note_param(&mut self, operand: &Operand, kind: KeyType) {
+        if let Source::Param(n) = operand.source {
+            self.param_uses.entry(n).or_default().push(class(operand.cast.unwrap_or(kind)));
+        }
     }
 }
 

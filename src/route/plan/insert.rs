@@ -2,14 +2,14 @@
 //! Must not know values or shards; `place.rs` reads these and decides.
 
 use sqlparser::ast::{
-    ConflictTarget, Expr, Insert as Tree, MergeInsertExpr, ObjectName, OnConflictAction, OnInsert, Query,
-    SetExpr, TableObject, Values,
+    ConflictTarget, Expr, Ident, Insert as Tree, ObjectName, OnConflictAction, OnInsert, Query, SetExpr,
+    TableObject, Values,
 };
 
 use super::analysis::{Analysis, Table, Use, key_type};
 use super::cond::Cond;
 use super::graph::{Node, Role};
-use super::keys::{Operand, Source, class};
+use super::keys::{Operand, class};
 use super::names::{self, folded};
 use super::output::Out;
 use super::rewrite::{Place, Tokens, quoted};
@@ -41,6 +41,8 @@ pub(super) struct Key {
     pub(super) kind: Option<KeyType>,
     /// n of varchar(n) and char(n).
     pub(super) length: Option<usize>,
+    /// It is declared NOT NULL.
+    pub(super) not_null: bool,
     /// It has a default that is not NULL.
     pub(super) has_default: bool,
     /// The proxy fills it in.
@@ -50,8 +52,8 @@ pub(super) struct Key {
 /// Where the rows come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Rows {
-    /// VALUES.
-    Listed(Vec<Row>),
+    /// VALUES, row after row.
+    Listed(Vec<Cell>),
     /// A query; what is known of each key column. `agreeing`: the keys are all those of one row of a table with
     /// the same keys.
     Selected {
@@ -64,25 +66,25 @@ pub(super) enum Rows {
     Wrong,
 }
 
-/// One row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Row {
-    /// By key column.
-    pub(super) keys: Vec<Given>,
-    /// Where values to be filled in go, by key column.
-    pub(super) fills: Vec<Option<Place>>,
+/// What one row of VALUES gives for one key column. Small: plans of long lists are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cell {
+    /// A constant.
+    Value(Operand),
+    /// DEFAULT, or it is left out; where a value can be filled in.
+    Default(Option<Place>),
+    /// An expression that only a server can compute.
+    Expression,
 }
 
-/// What is given for a key column.
+/// What a query gives for a key column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Given {
     /// One of these constants.
     OneOf(Vec<Operand>),
     /// Values of a column of which this is known.
     Flow(Cond),
-    /// NULL.
-    Null,
-    /// DEFAULT, or it is left out.
+    /// Nothing: its default.
     Default,
     /// An expression that only a server can compute.
     Expression,
@@ -103,7 +105,7 @@ impl<'a> Analysis<'a> {
         }
         let columns = target_columns(insert, &table);
         let rows = match &insert.source {
-            None => Rows::Listed(vec![self.row(&table, &columns, &[], None)]),
+            None => Rows::Listed(self.cells(&table, &columns, &[], None, None)),
             Some(query) => match plain_values(query) {
                 Some(values) => {
                     self.queries += 1;
@@ -152,79 +154,56 @@ impl<'a> Analysis<'a> {
     }
 
     fn listed(&mut self, values: &Values, insert: &Tree, table: &Table<'a>, columns: &[String]) -> Rows {
-        let text = self.ordinals.source();
         let fills = table.keys.is_some_and(|keys| keys.iter().any(|k| k.fill));
-        let tokens = fills.then(|| Tokens::new(text, self.ctx.env.nonstandard_strings));
+        let tokens = fills.then(|| Tokens::new(self.ordinals.source(), self.ctx.env.nonstandard_strings));
         let width = values.rows.first().map_or(0, |r| r.content.len());
         let full = !insert.columns.is_empty();
-        if full && width != columns.len() || !full && table.relation.is_some() && width > columns.len() {
+        let wrong =
+            full && width != columns.len() || !full && table.relation.is_some() && width > columns.len();
+        if wrong || values.rows.iter().any(|row| row.content.len() != width) {
             return Rows::Wrong;
         }
-        let mut rows = Vec::with_capacity(values.rows.len());
+        let mut cells = Vec::with_capacity(values.rows.len() * table.keys.unwrap_or_default().len());
         for row in &values.rows {
-            if row.content.len() != width {
-                return Rows::Wrong;
-            }
             let closing = self.ordinals.offset(row.closing_token.0.span.start);
             let end = tokens.as_ref().zip(closing).and_then(|(tokens, at)| tokens.before_paren(at));
-            let mut new = self.row(table, columns, &row.content, end);
-            if let Some(tokens) = &tokens {
-                self.default_places(&mut new, table, columns, &row.content, tokens);
-            }
-            rows.push(new);
+            cells.extend(self.cells(table, columns, &row.content, end, tokens.as_ref()));
         }
-        Rows::Listed(rows)
+        Rows::Listed(cells)
     }
 
     /// What a row gives for each key column. `end` is where more values can be added.
-    fn row(&mut self, table: &Table<'a>, columns: &[String], values: &[Expr], end: Option<Place>) -> Row {
-        let mut row = Row { keys: Vec::new(), fills: Vec::new() };
-        for key in table.keys.unwrap_or_default() {
-            let at = columns.iter().position(|c| *c == key.column);
-            let value = at.and_then(|at| values.get(at));
-            let kind = table.relation.and_then(|r| r.column(&key.column)).and_then(key_type);
-            row.keys.push(match value {
-                None => Given::Default,
-                Some(value) => self.given(value, kind),
-            });
-            row.fills.push(if value.is_none() && key.fill { end } else { None });
-        }
-        row
-    }
-
-    fn given(&mut self, value: &Expr, kind: Option<KeyType>) -> Given {
-        if is_default(value) {
-            return Given::Default;
-        }
-        match self.ordinals.operand(value) {
-            Some(Operand { source: Source::Null, .. }) => Given::Null,
-            Some(operand) => {
-                if let (Source::Param(n), Some(kind)) = (operand.source, operand.cast.or(kind)) {
-                    self.param_uses.entry(n).or_default().push(class(kind));
-                }
-                Given::OneOf(vec![operand])
-            }
-            None => Given::Expression,
-        }
-    }
-
-    /// A DEFAULT that stands where a key is to be filled in is replaced.
-    fn default_places(
-        &self,
-        row: &mut Row,
+    fn cells(
+        &mut self,
         table: &Table<'a>,
         columns: &[String],
         values: &[Expr],
-        tokens: &Tokens<'_>,
-    ) {
-        for (key, fill) in table.keys.unwrap_or_default().iter().zip(&mut row.fills) {
+        end: Option<Place>,
+        tokens: Option<&Tokens<'_>>,
+    ) -> Vec<Cell> {
+        let mut cells = Vec::new();
+        for key in table.keys.unwrap_or_default() {
             let at = columns.iter().position(|c| *c == key.column);
-            if let Some(Expr::Identifier(word)) = at.and_then(|at| values.get(at)).filter(|v| is_default(v))
-                && key.fill
-            {
-                *fill = self.ordinals.offset(word.span.start).and_then(|at| tokens.default(at));
-            }
+            let kind = table.relation.and_then(|r| r.column(&key.column)).and_then(key_type);
+            cells.push(match at.and_then(|at| values.get(at)) {
+                None => Cell::Default(end),
+                Some(Expr::Identifier(word)) if is_default(word) => {
+                    let at = self.ordinals.offset(word.span.start);
+                    Cell::Default(tokens.zip(at).and_then(|(tokens, at)| tokens.default(at)))
+                }
+                Some(value) => self.constant(value, kind).map_or(Cell::Expression, Cell::Value),
+            });
         }
+        cells
+    }
+
+    /// A constant to be stored in a column of that type.
+    pub(super) fn constant(&mut self, value: &Expr, kind: Option<KeyType>) -> Option<Operand> {
+        let operand = self.ordinals.operand(value)?;
+        if let Some(kind) = kind {
+            self.note_param(&operand, kind);
+        }
+        Some(operand)
     }
 
     /// How the column list must be completed, if rows lack a key column that the proxy fills in.
@@ -236,7 +215,9 @@ impl<'a> Analysis<'a> {
         columns: &[String],
         rows: &Rows,
     ) -> Option<(Place, String)> {
-        let Rows::Listed(rows) = rows else { return None };
+        if !matches!(rows, Rows::Listed(_)) {
+            return None;
+        }
         let width = match insert.source.as_deref().and_then(plain_values) {
             Some(values) => values.rows.first()?.content.len(),
             None => return None,
@@ -244,12 +225,11 @@ impl<'a> Analysis<'a> {
         let given = columns.get(..width)?;
         let missing = |key: &&KeyColumn| key.fill && !given.contains(&key.column);
         let missing: Vec<_> = table.keys?.iter().filter(missing).map(|k| quoted(&k.column)).collect();
-        if missing.is_empty() || rows.is_empty() {
+        if missing.is_empty() {
             return None;
         }
         let tokens = Tokens::new(self.ordinals.source(), self.ctx.env.nonstandard_strings);
-        let after =
-            |ident: &sqlparser::ast::Ident| tokens.after_name(self.ordinals.offset(ident.span.start)?);
+        let after = |ident: &Ident| tokens.after_name(self.ordinals.offset(ident.span.start)?);
         let last_ident = |name: &ObjectName| name.0.last().and_then(|p| p.as_ident().cloned());
         if let Some(last) = insert.columns.last() {
             return Some((after(&last_ident(last)?)?, format!(", {}", missing.join(", "))));
@@ -282,7 +262,7 @@ impl<'a> Analysis<'a> {
     }
 
     /// What is given by copying a column.
-    fn copied(&mut self, from: Option<Node>, to: Option<Node>) -> Given {
+    pub(super) fn copied(&mut self, from: Option<Node>, to: Option<Node>) -> Given {
         let (Some(from), Some(to)) = (from, to) else { return Given::Expression };
         if let Some(column) = self.graph.column(from).filter(|c| !c.constants.is_empty()) {
             return Given::OneOf(column.constants.clone());
@@ -356,43 +336,6 @@ impl<'a> Analysis<'a> {
             .collect();
         self.assignments(&update.assignments, inst, &scope, &same);
     }
-
-    /// MERGE … WHEN NOT MATCHED THEN INSERT.
-    pub(super) fn merge_insert(
-        &mut self,
-        table: &Table<'a>,
-        insert: &MergeInsertExpr,
-        values: &[Expr],
-        block: usize,
-        scope: &Scope<'_>,
-    ) {
-        let (Some(name), Some(keys)) = (table.name.clone(), table.keys) else { return };
-        let inst = self.inst_of(table, block);
-        if let Some(target) = self.graph.insts.get_mut(inst) {
-            target.role = Role::Inserted;
-        }
-        let columns = if insert.columns.is_empty() {
-            all_columns(table)
-        } else {
-            insert.columns.iter().filter_map(names::last).collect()
-        };
-        let mut given = Vec::new();
-        for key in keys {
-            let at = columns.iter().position(|c| *c == key.column);
-            let value = at.and_then(|at| values.get(at));
-            let own = table.relation.and_then(|r| r.columns.iter().position(|c| c.name == key.column));
-            let kind = table.relation.and_then(|r| r.column(&key.column)).and_then(key_type);
-            let up = value.and_then(|v| super::conjuncts::node(v, scope));
-            given.push(match (value, up) {
-                (None, _) => Given::Default,
-                (Some(_), Some(up)) => self.copied(Some(up), own.map(|column| Node { inst, column })),
-                (Some(value), None) => self.given(value, kind),
-            });
-        }
-        let rows = Rows::Selected { keys: given, agreeing: false };
-        let keys = keys.iter().map(|key| target_key(key, table)).collect();
-        self.inserts.push(Insert { table: name, inst, keys, rows, added: None });
-    }
 }
 
 /// The columns that an INSERT's values are for: those it lists, or all.
@@ -404,7 +347,7 @@ fn target_columns(insert: &Tree, table: &Table<'_>) -> Vec<String> {
     }
 }
 
-fn all_columns(table: &Table<'_>) -> Vec<String> {
+pub(super) fn all_columns(table: &Table<'_>) -> Vec<String> {
     table.relation.map(|r| r.columns.iter().map(|c| c.name.clone()).collect()).unwrap_or_default()
 }
 
@@ -429,16 +372,17 @@ fn plain_values(query: &Query) -> Option<&Values> {
     }
 }
 
-fn is_default(expr: &Expr) -> bool {
-    matches!(expr, Expr::Identifier(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case("default"))
+pub(super) fn is_default(word: &Ident) -> bool {
+    word.quote_style.is_none() && word.value.eq_ignore_ascii_case("default")
 }
 
-fn target_key(key: &KeyColumn, table: &Table<'_>) -> Key {
+pub(super) fn target_key(key: &KeyColumn, table: &Table<'_>) -> Key {
     let column = table.relation.and_then(|r| r.column(&key.column));
     Key {
         column: key.column.clone(),
         kind: column.and_then(key_type),
         length: column.and_then(length),
+        not_null: column.is_some_and(|c| c.not_null),
         has_default: column.is_some_and(|c| c.is_serial || c.is_generated || has_default(c)),
         fill: key.fill,
     }

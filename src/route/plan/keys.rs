@@ -154,7 +154,7 @@ impl<'a> Values<'a> {
             return if mismatch && cast.is_none() && !typed.guessed { Read::Never } else { Read::Unknown };
         };
         let Some(bytes) = param.value else { return Read::Null };
-        let trusted = !inferred || cast.is_some() || !self.untrusted.contains(&n);
+        let trusted = !inferred || cast.is_some() || self.untrusted.binary_search(&n).is_err();
         let sent = declared.unwrap_or(kind);
         self.param_value(bytes, param.binary, sent, kind, trusted, inferred)
     }
@@ -216,7 +216,7 @@ impl<'a> Values<'a> {
     fn param_elements(&self, n: u16, cast: Option<KeyType>, typed: Typed, keys: &mut Keys) -> Option<()> {
         let param = self.params.get(usize::from(n).checked_sub(1)?)?;
         let declared = match param.type_oid {
-            0 | oid::UNKNOWN if self.untrusted.contains(&n) && cast.is_none() => return None,
+            0 | oid::UNKNOWN if self.untrusted.binary_search(&n).is_ok() && cast.is_none() => return None,
             0 | oid::UNKNOWN => None,
             declared => Some(element_type(declared)?),
         };

@@ -9,9 +9,8 @@ use sqlparser::tokenizer::Location;
 
 use super::keys::{Operand, Source};
 use super::survey::parameter;
-use crate::route::Env;
 use crate::route::lex::{LiteralAt, LiteralKind};
-use crate::route::literal::{Lines, decode};
+use crate::route::literal::Lines;
 use crate::shard::KeyType;
 
 /// Finds the ordinal of a literal by its place in the text.
@@ -20,13 +19,12 @@ pub(super) struct Ordinals<'a> {
     source: &'a [u8],
     literals: &'a [LiteralAt],
     lines: Lines<'a>,
-    env: &'a Env,
 }
 
 impl<'a> Ordinals<'a> {
     /// For one statement: the text it was parsed from and the client's own bytes, place for place.
-    pub(super) fn new(text: &'a str, source: &'a [u8], literals: &'a [LiteralAt], env: &'a Env) -> Self {
-        Self { source, literals, lines: Lines::new(text), env }
+    pub(super) fn new(text: &'a str, source: &'a [u8], literals: &'a [LiteralAt]) -> Self {
+        Self { source, literals, lines: Lines::new(text) }
     }
 
     /// The byte offset of a place.
@@ -39,26 +37,12 @@ impl<'a> Ordinals<'a> {
         self.source
     }
 
-    /// The literal that a value was parsed from, if parser and lexer agree on what it is.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "no other value is a constant of a key")]
+    /// The literal that a value was parsed from. Its value is not looked at: texts with other ones share the plan.
     fn ordinal(&self, value: &ValueWithSpan) -> Option<u32> {
         let at = u32::try_from(self.offset(value.span.start)?).ok()?;
         let index = self.literals.binary_search_by_key(&at, |l| l.span.start).ok()?;
-        let literal = self.literals.get(index)?;
-        let own = decode(self.source, literal, self.env)?;
-        let parsed = match &value.value {
-            Value::Number(digits, _) if literal.kind == LiteralKind::Integer => digits,
-            Value::SingleQuotedString(text)
-            | Value::EscapedStringLiteral(text)
-            | Value::UnicodeStringLiteral(text)
-                if literal.kind != LiteralKind::Integer =>
-            {
-                text
-            }
-            Value::DollarQuotedString(quoted) if literal.kind == LiteralKind::Dollar => &quoted.value,
-            _ => return None,
-        };
-        (*parsed == *own).then(|| u32::try_from(index).ok()).flatten()
+        let is_number = matches!(self.literals.get(index)?.kind, LiteralKind::Integer | LiteralKind::Number);
+        (is_number == matches!(value.value, Value::Number(..))).then(|| u32::try_from(index).ok()).flatten()
     }
 
     /// A constant or parameter, perhaps with a cast; `None` for any other expression.

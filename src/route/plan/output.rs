@@ -102,7 +102,7 @@ impl Analysis<'_> {
         out
     }
 
-    fn out_column(&self, expr: &Expr, alias: Option<String>, scope: &Scope<'_>) -> OutColumn {
+    fn out_column(&mut self, expr: &Expr, alias: Option<String>, scope: &Scope<'_>) -> OutColumn {
         if let Some(up) = node(expr, scope) {
             let column = self.graph.column(up);
             return OutColumn {
@@ -116,6 +116,7 @@ impl Analysis<'_> {
             };
         }
         let constants: Vec<_> = self.ordinals.operand(expr).into_iter().collect();
+        constants.iter().for_each(|operand| self.note_param(operand, KeyType::Text));
         let name = alias.or_else(|| column_name(expr)).unwrap_or_default();
         OutColumn { name, ..constant(constants) }
     }

@@ -4,7 +4,7 @@
 use smallvec::SmallVec;
 
 use super::cond::{Parts, key_column};
-use super::insert::{Given, Insert, Key as Column, Row, Rows};
+use super::insert::{Cell, Given, Insert, Key as Column, Rows};
 use super::keys::{Operand, Read, Source, Typed, Values, from_text};
 use super::rewrite::{Place, literal};
 use crate::route::RouteError;
@@ -29,27 +29,24 @@ impl Insert {
     pub(super) fn place(&self, map: &Map, values: &Values<'_>) -> Result<Placed, RouteError> {
         match &self.rows {
             Rows::Wrong => Ok(Placed { parts: Parts::none(), edits: Vec::new() }),
-            Rows::Listed(rows) => self.place_rows(rows, map, values),
+            Rows::Listed(cells) => self.place_rows(cells, map, values),
             Rows::Selected { keys, agreeing } => self.place_selected(keys, *agreeing, map, values),
         }
     }
 
-    fn place_rows(&self, rows: &[Row], map: &Map, values: &Values<'_>) -> Result<Placed, RouteError> {
+    fn place_rows(&self, cells: &[Cell], map: &Map, values: &Values<'_>) -> Result<Placed, RouteError> {
         let mut parts = SmallVec::new();
         let mut edits: Vec<_> = self.added.iter().cloned().collect();
-        for row in rows {
+        for row in cells.chunks(self.keys.len().max(1)) {
             let Some(part) = self.place_row(row, map, values)? else { continue };
             parts.push(part);
-            for ((i, column), place) in self.keys.iter().enumerate().zip(&row.fills) {
-                if column.fill && matches!(row.keys.get(i), Some(Given::Default)) {
-                    let place = place.ok_or_else(|| self.cannot_fill(column))?;
-                    let value = key_column(map, &self.table, i).and_then(|c| value_of(c, part));
-                    let value = value
-                        .and_then(|v| literal(&v.to_string()))
-                        .ok_or_else(|| self.cannot_fill(column))?;
-                    let comma = if place.is_default() { "" } else { ", " };
-                    edits.push((place, format!("{comma}{value}")));
-                }
+            for (i, (column, cell)) in self.keys.iter().zip(row).enumerate() {
+                let Cell::Default(place) = cell else { continue };
+                let value = key_column(map, &self.table, i).and_then(|c| value_of(c, part));
+                let value = value.and_then(|v| literal(&v.to_string()));
+                let (place, value) = place.zip(value).ok_or_else(|| self.cannot_fill(column))?;
+                let comma = if place.is_default() { "" } else { ", " };
+                edits.push((place, format!("{comma}{value}")));
             }
         }
         Ok(Placed { parts: Parts::some(parts), edits })
@@ -58,25 +55,23 @@ impl Insert {
     /// The partition of one row; `None` if every server refuses it.
     fn place_row(
         &self,
-        row: &Row,
+        row: &[Cell],
         map: &Map,
         values: &Values<'_>,
     ) -> Result<Option<PartitionId>, RouteError> {
         let mut found: Option<(PartitionId, &Column, Key)> = None;
         let mut refused_anywhere = false;
-        let columns = || self.keys.iter().zip(&row.keys).enumerate();
+        let columns = || self.keys.iter().zip(row).enumerate();
         // Those that are filled in last: messages say what the others belong to.
-        for (i, (column, given)) in
+        for (i, (column, cell)) in
             columns().filter(|(_, (c, _))| !c.fill).chain(columns().filter(|(_, (c, _))| c.fill))
         {
-            let operand = match given {
-                Given::OneOf(operands) => operands.first(),
-                Given::Default if column.fill => continue,
-                Given::Default if !column.has_default => return Err(self.null(column)),
-                Given::Null => return Err(self.null(column)),
-                Given::Default | Given::Flow(_) | Given::Expression => None,
+            let operand = match cell {
+                Cell::Value(operand) => operand,
+                Cell::Default(_) if column.fill => continue,
+                Cell::Default(_) if !column.has_default => return Err(self.null(column)),
+                Cell::Default(_) | Cell::Expression => return Err(self.computed(column)),
             };
-            let Some(operand) = operand else { return Err(self.computed(column)) };
             match stored(operand, column, values) {
                 Read::Key(key) => self.agree(&mut found, map, i, column, key)?,
                 Read::Null => return Err(self.null(column)),
@@ -149,11 +144,10 @@ impl Insert {
         for (i, (column, given)) in self.keys.iter().zip(keys).enumerate() {
             let parts = match given {
                 Given::OneOf(operands) => self.parts_of(operands, map, i, column, values)?,
-                Given::Flow(cond) => cond.parts(&self.table, map, values),
-                Given::Null => return Err(self.null(column)),
+                Given::Flow(cond) if column.not_null => cond.parts_of_new(&self.table, map, values),
                 Given::Default if !column.fill && !column.has_default => return Err(self.null(column)),
                 Given::Default if column.fill => return Err(self.cannot_fill(column)),
-                Given::Default | Given::Expression => return Err(self.computed(column)),
+                Given::Default | Given::Flow(_) | Given::Expression => return Err(self.computed(column)),
             };
             all.push(parts);
         }
@@ -194,8 +188,10 @@ impl Insert {
                     self.agree(&mut found, map, i, column, key)?;
                     parts.extend(found.map(|(part, ..)| part));
                 }
-                Read::Null => return Err(self.null(column)),
+                // Where there is a row, every server refuses it.
+                Read::Null if column.not_null => {}
                 Read::Never => {}
+                Read::Null => return Err(self.null(column)),
                 Read::Unknown => return Err(self.computed(column)),
             }
         }

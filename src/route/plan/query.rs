@@ -11,6 +11,7 @@ use super::graph::{Formula, Node};
 use super::names::folded;
 use super::output::{Out, OutColumn, both, constant, renamed, same_form};
 use super::scope::{Ctes, Scope};
+use crate::shard::KeyType;
 
 impl Analysis<'_> {
     /// A query in the place that `outer` is the sight of.
@@ -164,6 +165,7 @@ impl Analysis<'_> {
             let operands: Option<Vec<_>> =
                 rows.iter().map(|row| self.ordinals.operand(row.get(i)?)).collect();
             let constants = operands.filter(|o| same_form(o)).unwrap_or_default();
+            constants.iter().for_each(|operand| self.note_param(operand, KeyType::Text));
             OutColumn { name: format!("column{}", i + 1), ..constant(constants) }
         });
         Out { columns: columns.collect(), open: false, exact: true }

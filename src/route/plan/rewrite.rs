@@ -10,7 +10,7 @@ use crate::route::lex::{Lexer, Token, TokenKind};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     /// The token's position among the statement's tokens, comments left out.
-    token: usize,
+    token: u32,
     side: Side,
 }
 
@@ -61,7 +61,7 @@ impl<'t> Tokens<'t> {
 
     fn place(&self, at: usize, side: Side) -> Option<Place> {
         let token = self.tokens.binary_search_by_key(&at, |t| t.start).ok()?;
-        let place = Place { token, side };
+        let place = Place { token: u32::try_from(token).ok()?, side };
         is_expected(self.tokens.get(token)?, self.text, side).then_some(place)
     }
 }
@@ -86,7 +86,7 @@ pub(super) fn apply(text: &[u8], nonstandard: bool, edits: &[(Place, String)]) -
     let mut out = Vec::with_capacity(text.len() + edits.iter().map(|(_, e)| e.len()).sum::<usize>());
     let mut copied = 0;
     let mut edits = edits.into_iter().peekable();
-    for (number, token) in significant(text, nonstandard).enumerate() {
+    for (number, token) in (0u32..).zip(significant(text, nonstandard)) {
         while let Some((place, new)) = edits.next_if(|(place, _)| place.token == number) {
             if !is_expected(&token, text, place.side) {
                 return None;

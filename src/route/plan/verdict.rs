@@ -27,7 +27,7 @@ pub(super) fn plan(
     ctx: &Context<'_>,
 ) -> Plan {
     let survey = Survey::of(ast);
-    let ordinals = Ordinals::new(text, source, literals, ctx.env);
+    let ordinals = Ordinals::new(text, source, literals);
     let mut analysis = Analysis::new(*ctx, ordinals, survey);
     analysis.statement(ast);
     analysis.cross_check();
@@ -127,14 +127,16 @@ impl Analysis<'_> {
         (access, pin, binds, homed)
     }
 
-    /// Parameters that stand anywhere but in comparisons with columns of one class of types.
+    /// Parameters of keys that stand elsewhere too, or beside columns of other types.
     fn untrusted(&self) -> Vec<u16> {
-        let doubtful = |(n, count): (&u16, &u32)| {
-            let uses = self.param_uses.get(n).map(Vec::as_slice).unwrap_or_default();
+        let doubtful = |(n, uses): (&u16, &Vec<_>)| {
             let alike = uses.windows(2).all(|pair| matches!(pair, [a, b] if a == b));
-            (uses.len() != *count as usize || !alike).then_some(*n)
+            let all = self.survey.params.get(n).is_some_and(|count| *count as usize == uses.len());
+            (!all || !alike).then_some(*n)
         };
-        self.survey.params.iter().filter_map(doubtful).collect()
+        let mut doubtful: Vec<u16> = self.param_uses.iter().filter_map(doubtful).collect();
+        doubtful.sort_unstable();
+        doubtful
     }
 
     fn keyed(&self) -> Vec<Keyed> {

@@ -3,13 +3,14 @@
 
 use sqlparser::ast::{
     Assignment, AssignmentTarget, Delete, Expr, FromTable, Merge, MergeAction, MergeClauseKind,
-    MergeInsertKind, MergeUpdateKind, TableFactor, TableWithJoins, Update, UpdateTableFromKind,
+    MergeInsertExpr, MergeInsertKind, MergeUpdateKind, TableFactor, TableWithJoins, Update,
+    UpdateTableFromKind,
 };
 
-use super::analysis::{Analysis, KeyUpdate, Table, Use};
+use super::analysis::{Analysis, KeyUpdate, Table, Use, key_type};
 use super::conjuncts::node;
-use super::graph::{Formula, Node};
-use super::insert::Key;
+use super::graph::{Formula, Node, Role};
+use super::insert::{Given, Insert, Key, Rows, all_columns, is_default, target_key};
 use super::names;
 use super::operands::row;
 use super::scope::{Ctes, Rel, Scope};
@@ -129,6 +130,47 @@ impl<'a> Analysis<'a> {
         }
     }
 
+    /// MERGE … WHEN NOT MATCHED THEN INSERT.
+    fn merge_insert(
+        &mut self,
+        table: &Table<'a>,
+        insert: &MergeInsertExpr,
+        values: &[Expr],
+        block: usize,
+        scope: &Scope<'_>,
+    ) {
+        let (Some(name), Some(keys)) = (table.name.clone(), table.keys) else { return };
+        let inst = self.inst_of(table, block);
+        if let Some(target) = self.graph.insts.get_mut(inst) {
+            target.role = Role::Inserted;
+        }
+        let columns = if insert.columns.is_empty() {
+            all_columns(table)
+        } else {
+            insert.columns.iter().filter_map(names::last).collect()
+        };
+        let mut given = Vec::new();
+        for key in keys {
+            let at = columns.iter().position(|c| *c == key.column);
+            let value = at.and_then(|at| values.get(at));
+            let own = table.relation.and_then(|r| r.columns.iter().position(|c| c.name == key.column));
+            let kind = table.relation.and_then(|r| r.column(&key.column)).and_then(key_type);
+            let up = value.and_then(|v| node(v, scope));
+            given.push(match (value, up) {
+                (None, _) => Given::Default,
+                (Some(_), Some(up)) => self.copied(Some(up), own.map(|column| Node { inst, column })),
+                (Some(Expr::Identifier(word)), None) if is_default(word) => Given::Default,
+                (Some(value), None) => match self.constant(value, kind) {
+                    Some(operand) => Given::OneOf(vec![operand]),
+                    None => Given::Expression,
+                },
+            });
+        }
+        let rows = Rows::Selected { keys: given, agreeing: false };
+        let keys = keys.iter().map(|key| target_key(key, table)).collect();
+        self.inserts.push(Insert { table: name, inst, keys, rows, added: None });
+    }
+
     /// What assignments do to the key columns of `target`. `same` are the key columns known to be those of the
     /// row that is being inserted (ON CONFLICT … DO UPDATE).
     pub(super) fn assignments(
@@ -176,6 +218,7 @@ impl<'a> Analysis<'a> {
             column: found.name.clone(),
             kind: found.typed.map(|t| t.kind),
             length: found.length,
+            not_null: false,
             has_default: false,
             fill: false,
         };

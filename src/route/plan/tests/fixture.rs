@@ -48,6 +48,11 @@ fn collated(column: Column, name: &str, deterministic: bool) -> Column {
     Column { collation: Some(Collation { name: name.to_owned(), deterministic }), ..column }
 }
 
+/// A varchar(50) NOT NULL, as keys are.
+fn key_varchar(name: &str) -> Column {
+    Column { not_null: true, ..varchar(name, 50) }
+}
+
 fn serial(name: &str) -> Column {
     Column {
         default: Some("nextval('s'::regclass)".to_owned()),
@@ -71,17 +76,17 @@ fn tables() -> Vec<(&'static str, &'static str, Vec<Column>)> {
     let users = || {
         vec![
             serial("id"),
-            varchar("user_id", 50),
+            key_varchar("user_id"),
             varchar("name", 100),
             varchar("email", 100),
             column("created_at", oid::TIMESTAMP, "timestamp without time zone"),
-            varchar("partition_key", 10),
+            Column { not_null: true, ..varchar("partition_key", 10) },
         ]
     };
     let orders = || {
         let amount = column("amount", oid::NUMERIC, "numeric(10,2)");
         let created_at = column("created_at", oid::TIMESTAMP, "timestamp without time zone");
-        vec![serial("id"), varchar("user_id", 50), varchar("order_id", 50), amount, created_at]
+        vec![serial("id"), key_varchar("user_id"), varchar("order_id", 50), amount, created_at]
     };
     vec![
         ("public", "users", users()),

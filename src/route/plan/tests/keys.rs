@@ -38,6 +38,17 @@ fn a_key_compared_with_a_constant_is_fixed() {
         ("select * from accounts where account_id = 5", "shard 1, replica"),
         ("select * from accounts where account_id = 9", "shard 2, replica"),
         ("select * from accounts where account_id = 12", "shard 3, replica"),
+        // What the first of them is cannot be told, but that of the second can.
+        (
+            "update users set name = 'n' where user_id = E'\\v'",
+            "refused: UPDATE of table \"users\" on several shards",
+        ),
+        ("update users set name = 'n' where user_id = E'\\x61'", "shard 2, primary, write"),
+        (
+            "update accounts set kind = 1 where account_id = 99999999999999999999",
+            "refused: UPDATE of table \"accounts\" on several shards",
+        ),
+        ("update accounts set kind = 1 where account_id = 9", "shard 2, primary, write"),
         ("select * from accounts where account_id = -5", "shard 2, replica"),
         ("select * from accounts where account_id = - 4", "shard 3, replica"),
         ("select * from accounts where account_id = +9", "shard 2, replica"),
@@ -323,6 +334,17 @@ fn texts_that_differ_in_literals_only_are_routed_by_their_own() {
         ("select  *  from users where user_id = 'z' -- other", "shard 3, replica"),
         ("select * from accounts where account_id = 9", "shard 2, replica"),
         ("select * from accounts where account_id = 12", "shard 3, replica"),
+        // What the first of them is cannot be told, but that of the second can.
+        (
+            "update users set name = 'n' where user_id = E'\\v'",
+            "refused: UPDATE of table \"users\" on several shards",
+        ),
+        ("update users set name = 'n' where user_id = E'\\x61'", "shard 2, primary, write"),
+        (
+            "update accounts set kind = 1 where account_id = 99999999999999999999",
+            "refused: UPDATE of table \"accounts\" on several shards",
+        ),
+        ("update accounts set kind = 1 where account_id = 9", "shard 2, primary, write"),
         ("select * from users where name = 'n' and user_id in ('a', 'u3')", "shard 2, replica"),
         ("select * from users where name = 'a' and user_id in ('z', 'u11')", "shard 3, replica"),
         ("insert into orders (user_id, order_id) values ('a', 'o')", "shard 2, primary, write"),

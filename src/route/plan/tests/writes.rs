@@ -441,6 +441,20 @@ fn insert_select_copies_keys_only_where_they_stay() {
             "insert into orders (user_id) select k from short where k = 'a' union select 'b'",
             "refused: INSERT into table \"orders\" with a computed sharding key \"user_id\"",
         ),
+        // transfers.account_id may be NULL, and NULL is no key.
+        (
+            "insert into transfers (account_id) select account_id from accounts where account_id = 9",
+            "refused: INSERT into table \"transfers\" with a computed sharding key \"account_id\"",
+        ),
+        // A partition of that name does not exist, so this is no contradiction.
+        (
+            "insert into members (user_id, partition_key) select 'a', user_id from events where user_id = 'a' and id = 5",
+            "refused: INSERT into table \"members\" with a computed sharding key \"partition_key\"",
+        ),
+        (
+            "insert into members (user_id, partition_key) select 'a', partition_key from users where partition_key = 'Q'",
+            "refused: INSERT … SELECT into table \"members\" whose key columns may disagree",
+        ),
         // What is longer than three characters would be cut.
         (
             "insert into short (k) select user_id from users where user_id = 'a'",
