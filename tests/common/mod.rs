@@ -11,11 +11,13 @@
 mod herd;
 mod pg;
 mod port;
+mod proxy;
 mod sql;
 mod wait;
 
 pub use self::herd::{Herd, Shard};
 pub use self::pg::Pg;
 pub use self::port::Port;
+pub use self::proxy::{Changes, Front, PATIENCE, failure, rows};
 pub use self::sql::create_demo_tables;
 pub use self::wait::eventually;

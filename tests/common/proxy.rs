@@ -1,0 +1,220 @@
+//! The proxy in this process, in front of a herd of real servers.
+//! Must not know what is tested.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgherd::config::Config;
+use pgherd::session::Proxy;
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+
+use super::{Herd, Port, create_demo_tables, eventually};
+
+/// Time for anything that should take milliseconds.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A proxy and the herd behind it; both end when dropped, the proxy first.
+pub struct Front {
+    /// The proxy.
+    pub proxy: Arc<Proxy>,
+    /// Where it listens.
+    pub port: u16,
+    /// The servers.
+    pub herd: Herd,
+    _reserved: Port,
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        self.proxy.begin_shutdown();
+    }
+}
+
+/// What differs from the shipped configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Changes {
+    /// Lines for `[pool]`.
+    pub pool: &'static str,
+    /// Lines for `[[database]]`.
+    pub database: &'static str,
+    /// Lines for `[timeouts]`.
+    pub timeouts: &'static str,
+}
+
+impl Front {
+    /// Three shards with so many replicas each, tables as in the demo.
+    pub async fn demo(replicas: usize, changes: Changes) -> Self {
+        let herd = Herd::start(3, replicas).await;
+        create_demo_tables(&herd, 1).await;
+        Self::over(herd, true, changes).await
+    }
+
+    /// One shard without tables: a plain pooler.
+    pub async fn plain(replicas: usize, changes: Changes) -> Self {
+        Self::over(Herd::start(1, replicas).await, false, changes).await
+    }
+
+    /// A proxy over a herd that is up.
+    pub async fn over(herd: Herd, sharded: bool, changes: Changes) -> Self {
+        let port = Port::reserve();
+        let text = configuration(&herd, port.number(), sharded, &changes);
+        let loaded = Config::parse(&text, std::path::Path::new("test.toml"), &|_| None);
+        let config = Arc::new(loaded.unwrap_or_else(|e| panic!("{e}\n{text}")).config);
+        let address = config.listen[0];
+        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+        let proxy = Proxy::start(config).unwrap();
+        tokio::spawn(proxy.clone().accept(listener));
+        let front = Self { proxy, port: address.port(), herd, _reserved: port };
+        front.ready().await;
+        front
+    }
+
+    /// Waits until catalogs are read, every primary is known and every replica has been compared with it.
+    pub async fn ready(&self) {
+        eventually("the proxy knows its servers", PATIENCE, async || {
+            let herd = self.proxy.herd("pgherd", "admin");
+            let known = |s: &pgherd::cluster::ServerStatus| {
+                s.role == Some(s.expected_role)
+                    && (s.expected_role == pgherd::config::Role::Primary || s.lag_bytes == Some(0))
+            };
+            (self.proxy.is_ready() && herd.databases.iter().all(|d| d.servers.iter().all(known)))
+                .then_some(())
+        })
+        .await;
+    }
+
+    /// A client of the proxy on database `app`.
+    pub async fn connect(&self) -> Client {
+        self.connect_as("app", "app").await
+    }
+
+    /// A client of the proxy's admin user.
+    pub async fn admin(&self) -> Client {
+        self.connect_as("admin", "pgherd").await
+    }
+
+    /// A client of the proxy.
+    pub async fn connect_as(&self, user: &str, database: &str) -> Client {
+        self.try_connect(user, user, database).await.unwrap_or_else(|e| panic!("{e:?}"))
+    }
+
+    /// The same, where it may fail.
+    pub async fn try_connect(
+        &self,
+        user: &str,
+        password: &str,
+        database: &str,
+    ) -> Result<Client, tokio_postgres::Error> {
+        let mut config = tokio_postgres::Config::new();
+        config.host("127.0.0.1").port(self.port).user(user).password(password).dbname(database);
+        let (client, connection) = config.connect(NoTls).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+}
+
+fn configuration(herd: &Herd, port: u16, sharded: bool, changes: &Changes) -> String {
+    let Changes { pool, database, timeouts } = changes;
+    let mut text = format!(
+        r#"
+[proxy]
+listen = ["127.0.0.1:{port}"]
+[pool]
+{pool}
+[timeouts]
+{timeouts}
+[[user]]
+name = "app"
+password = "app"
+[[user]]
+name = "admin"
+password = "admin"
+admin = true
+server_user = "app"
+server_password = "app"
+[[database]]
+name = "app"
+control = {{ user = "postgres", password = "postgres", probe_interval_ms = 50, probe_timeout_ms = 5000 }}
+{database}
+"#
+    );
+    for (i, shard) in herd.shards.iter().enumerate() {
+        text.push_str(&format!("[[database.shard]]\nname = \"shard{}\"\nservers = [\n", i + 1));
+        text.push_str(&format!(
+            "  {{ host = \"127.0.0.1\", port = {}, role = \"primary\" }},\n",
+            shard.primary.port
+        ));
+        for replica in &shard.replicas {
+            text.push_str(&format!(
+                "  {{ host = \"127.0.0.1\", port = {}, role = \"replica\" }},\n",
+                replica.port
+            ));
+        }
+        text.push_str("]\n");
+    }
+    if sharded {
+        text.push_str(TABLES);
+    }
+    text
+}
+
+const TABLES: &str = r#"
+[[database.partition]]
+name = "A"
+weight = 30
+shard = "shard1"
+[[database.partition]]
+name = "B"
+weight = 20
+shard = "shard1"
+[[database.partition]]
+name = "C"
+weight = 15
+shard = "shard3"
+[[database.partition]]
+name = "D"
+weight = 25
+shard = "shard2"
+[[database.partition]]
+name = "E"
+weight = 10
+shard = "shard3"
+[[database.table]]
+name = "users"
+placement = "sharded"
+keys = [{ column = "user_id", method = "hash" }, { column = "partition_key", method = "list" }]
+[[database.table]]
+name = "orders"
+placement = "sharded"
+keys = [{ column = "user_id", method = "hash" }]
+[[database.table]]
+name = "countries"
+placement = "reference"
+[[database.table]]
+name = "audit_log"
+placement = "single"
+shard = "shard2"
+"#;
+
+/// The rows of a simple query, values joined by `|`, NULL as `∅`.
+pub async fn rows(client: &Client, sql: &str) -> Vec<String> {
+    let messages = client.simple_query(sql).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+    let line = |message: SimpleQueryMessage| match message {
+        SimpleQueryMessage::Row(row) => {
+            Some((0..row.len()).map(|i| row.get(i).unwrap_or("∅")).collect::<Vec<_>>().join("|"))
+        }
+        _ => None,
+    };
+    messages.into_iter().filter_map(line).collect()
+}
+
+/// SQLSTATE and message of a simple query that must fail.
+pub async fn failure(client: &Client, sql: &str) -> (String, String) {
+    match client.simple_query(sql).await {
+        Ok(answer) => panic!("{sql} was answered: {answer:?}"),
+        Err(error) => {
+            let db = error.as_db_error().unwrap_or_else(|| panic!("{sql}: {error:?}"));
+            (db.code().code().to_owned(), db.message().to_owned())
+        }
+    }
+}
