@@ -61,6 +61,8 @@ pub struct Relation {
     pub unique: Vec<Vec<String>>,
     /// For a view: the (schema, name) of every table it reads, through other views too.
     pub reads: Vec<(String, String)>,
+    /// UNLOGGED, or a view that reads such a table: a replica cannot answer.
+    pub unlogged: bool,
     /// Has row triggers, rules or foreign keys whose effect may reach other rows.
     pub has_triggers: bool,
 }

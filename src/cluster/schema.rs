@@ -24,7 +24,7 @@ const HEAD: &str = "SELECT pg_catalog.current_setting('server_version_num')::int
      pg_catalog.array_to_string(pg_catalog.current_schemas(false), E'\\n')";
 
 const RELATIONS: &str = "SELECT n.nspname::text, c.relname::text, c.relkind::text, \
-     (c.relhastriggers OR c.relhasrules) AND c.relkind IN ('r','p') \
+     (c.relhastriggers OR c.relhasrules) AND c.relkind IN ('r','p'), c.relpersistence = 'u' \
      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
      WHERE c.relkind IN ('r','p','v','m','f','S') AND c.relpersistence <> 't' \
        AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'";
@@ -331,6 +331,7 @@ async fn read(pool: &ControlPool) -> Result<Catalog, ControlError> {
             columns: Vec::new(),
             unique: Vec::new(),
             reads: Vec::new(),
+            unlogged: row.try_get(4)?,
             has_triggers: row.try_get(3)?,
         };
         catalog.relations.insert(name(&row, 0)?, relation);
@@ -353,8 +354,10 @@ async fn read(pool: &ControlPool) -> Result<Catalog, ControlError> {
     }
     for (view, mut tables) in reads {
         tables.sort();
+        let unlogged = tables.iter().any(|t| catalog.relations.get(t).is_some_and(|r| r.unlogged));
         if let Some(relation) = catalog.relations.get_mut(&view) {
             relation.reads = tables;
+            relation.unlogged |= unlogged;
         }
     }
     for row in pool.query(FUNCTIONS).await? {

@@ -170,6 +170,15 @@ impl ServerConn {
     /// # Errors
     /// [`ServerError`]; after `Sql` the connection may go on.
     pub async fn run(&mut self, sql: &str) -> Result<TransactionStatus, ServerError> {
+        self.ask(sql).await.map(|(status, _)| status)
+    }
+
+    /// The same, with the first value of the last row as text.
+    ///
+    /// # Errors
+    /// As [`ServerConn::run`].
+    pub async fn ask(&mut self, sql: &str) -> Result<(TransactionStatus, Option<String>), ServerError> {
+        let mut value = None;
         let was_dirty = std::mem::replace(&mut self.dirty, true);
         let mut buf = BytesMut::with_capacity(1024);
         buf.put_query(sql.as_bytes());
@@ -188,6 +197,7 @@ impl ServerConn {
                         failed.get_or_insert(fields);
                     }
                     b'S' => self.note_parameter(&frame.body),
+                    b'D' => value = first_value(&frame.body),
                     b'Z' => {
                         let status = frame.body.first().and_then(|b| TransactionStatus::from_byte(*b));
                         let status = status.ok_or(WireError::Malformed {
@@ -195,7 +205,7 @@ impl ServerConn {
                             what: "unknown status",
                         })?;
                         self.dirty = was_dirty;
-                        return failed.map_or(Ok(status), |fields| Err(ServerError::Sql(fields)));
+                        return failed.map_or(Ok((status, value)), |fields| Err(ServerError::Sql(fields)));
                     }
                     _ => {}
                 }
@@ -254,6 +264,13 @@ impl ServerConn {
 }
 
 const MAX_OWN_REPLY: usize = 16 << 20;
+
+/// The first value of a DataRow's body, if it is neither NULL nor other than UTF-8.
+fn first_value(body: &[u8]) -> Option<String> {
+    let (len, rest) = body.get(2..)?.split_first_chunk::<4>()?;
+    let len = usize::try_from(i32::from_be_bytes(*len)).ok()?;
+    String::from_utf8(rest.get(..len)?.to_vec()).ok()
+}
 
 /// The prepared statements one server holds, least recently used first to go.
 #[derive(Debug)]

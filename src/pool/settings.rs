@@ -35,6 +35,19 @@ impl Settings {
         self.startup.is_empty() && self.set.is_empty() && !self.unknown
     }
 
+    /// Whether a startup parameter set it: RESET then goes back to that, which a server does not know of.
+    #[must_use]
+    pub fn is_of_startup(&self, name: &str) -> bool {
+        self.startup.contains_key(name)
+    }
+
+    /// Whether transactions may be serializable without saying so, which a replica cannot do.
+    #[must_use]
+    pub fn may_be_serializable(&self) -> bool {
+        let names = ["default_transaction_isolation", "session characteristics"];
+        names.iter().any(|n| self.set.contains_key(*n) || self.startup.contains_key(*n))
+    }
+
     /// With one more SET.
     #[must_use]
     pub fn with(&self, name: &str, sql: &str) -> Arc<Self> {

@@ -45,6 +45,7 @@ fn table(columns: Vec<Column>, key: &str) -> Relation {
         columns,
         unique: vec![vec![key.to_owned()]],
         reads: Vec::new(),
+        unlogged: false,
         has_triggers: false,
     }
 }
@@ -55,6 +56,7 @@ fn view(of: &str, columns: Vec<Column>) -> Relation {
         columns,
         unique: Vec::new(),
         reads: vec![("public".into(), of.into())],
+        unlogged: false,
         has_triggers: false,
     }
 }

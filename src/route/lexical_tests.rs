@@ -112,7 +112,7 @@ fn on_several_shards_words_decide_where_utility_statements_go() {
     };
     let alone = |what: &str| format!("refused: {what} cannot run on one of several shards alone");
     for (sql, want) in [
-        ("SHOW work_mem", "any shard, replica".to_owned()),
+        ("SHOW work_mem", "any shard, primary".to_owned()),
         ("FETCH 5 FROM c", "any shard, primary".into()),
         ("CLOSE ALL", "any shard, primary".into()),
         ("SET CONSTRAINTS ALL DEFERRED", "any shard, primary".into()),

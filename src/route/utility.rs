@@ -239,7 +239,8 @@ fn odd_set(words: &Words<'_>) -> Class {
 /// Any server knows what the session has set.
 fn show(kind: Kind) -> Class {
     let lexical = Lexical::new(kind, Rule::Anywhere);
-    Class::Lexical(lexical.access(Access::Read).verb(Verb::Select))
+    // On a replica `transaction_read_only` and its like would tell of the replica.
+    Class::Lexical(lexical.access(Access::Primary).verb(Verb::Select))
 }
 
 fn discard(words: &mut Words<'_>) -> Result<Kind, RouteError> {

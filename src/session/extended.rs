@@ -77,7 +77,10 @@ impl Client {
             | Kind::Command(_)
             | Kind::Reset(_) => true,
             Kind::Discard(what) => what == "ALL",
-            Kind::Set(set) => set.name.starts_with("pgherd."),
+            Kind::Set(set) => {
+                set.name.starts_with("pgherd.")
+                    || (set.values.is_empty() && self.vars.settings.is_of_startup(&set.name))
+            }
             Kind::Show(name) => self.is_own_show(name),
             Kind::Query
             | Kind::CopyIn

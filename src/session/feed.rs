@@ -241,7 +241,9 @@ impl Client {
         let shard = shard.or_else(|| self.kept.first().map(|k| k.leased.server().shard)).unwrap_or(default);
         let replica = match &self.txn {
             Txn::None => read,
-            Txn::Held(held) => held.modes.read_only == Some(true) && read,
+            Txn::Held(held) => {
+                read && held.modes.read_only == Some(true) && held.modes.isolation != Some("SERIALIZABLE")
+            }
             Txn::Open(_) => false,
         };
         let need = if replica { self.read_need(shard) } else { Need::PRIMARY };

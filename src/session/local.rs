@@ -29,6 +29,7 @@ pub(super) enum Local {
     Virtual(std::sync::Arc<rows::Select>),
     Deallocate(Option<String>),
     Reset(Option<String>),
+    Default(String),
     DiscardAll,
     Command(Vec<String>),
 }
@@ -60,6 +61,18 @@ impl Client {
                 Some(Local::SetTransaction(modes.clone()))
             }
             Kind::Set(set) if set.name.starts_with("pgherd.") => Some(Local::Set(set.clone())),
+            Kind::Set(set) if set.values.is_empty() && self.vars.settings.is_of_startup(&set.name) => {
+                if !self.txn.is_none() || set.local {
+                    return Err(in_transaction());
+                }
+                Some(Local::Default(set.name.clone()))
+            }
+            Kind::Reset(name)
+                if !self.txn.is_none()
+                    && name.as_ref().is_none_or(|n| self.vars.settings.is_of_startup(n)) =>
+            {
+                return Err(in_transaction());
+            }
             Kind::Reset(name)
                 if self.txn.is_none() || name.as_ref().is_some_and(|n| n.starts_with("pgherd.")) =>
             {
@@ -136,6 +149,7 @@ impl Client {
             Local::Reset(Some(name)) if !name.starts_with("pgherd.") => {
                 Some(Step::Reset(ResetWhat::One(name.clone())))
             }
+            Local::Default(name) => Some(Step::Reset(ResetWhat::Default(name.clone()))),
             Local::DiscardAll => Some(Step::Reset(ResetWhat::Discard)),
             Local::Command(words) => Some(Step::Command(words.clone())),
             Local::Empty
@@ -185,7 +199,7 @@ impl Client {
             Local::Virtual(select) => {
                 virtual_answer::run(&self.herd(), select, declared, tail, out)?;
             }
-            Local::DiscardAll | Local::Command(_) => {}
+            Local::Default(_) | Local::DiscardAll | Local::Command(_) => {}
         }
         Ok(())
     }
@@ -373,6 +387,14 @@ impl Client {
             return Ok(());
         }
         virtual_answer::describe_show(&self.herd(), name, tail, out)
+    }
+}
+
+/// A server's session default is not the client's: it does not know the client's startup parameters.
+fn in_transaction() -> RouteError {
+    RouteError::Refused {
+        what: "RESET of a startup parameter inside a transaction".into(),
+        hint: "RESET it before BEGIN, or SET it to the value you want.".into(),
     }
 }
 

@@ -282,7 +282,7 @@ impl Proxy {
         };
         let cancel = self.cancels.register(admitted.protocol_minor >= 2)?;
         let mut out = BytesMut::new();
-        for (name, value) in report.iter() {
+        for (name, value) in &report.parameters {
             out.put_parameter_status(name, value);
         }
         put_key(&mut out, &cancel);
@@ -344,8 +344,10 @@ impl Proxy {
         let mut vars = Vars::of_startup(&admitted.parameters, false);
         let pools = served.cluster.pools_of(&admitted.user);
         served.router().await.map_err(|e| e.report())?;
-        let (settings, report) =
-            served.report(&pools, &vars.settings).await.map_err(|error| match error {
+        let (settings, report) = served
+            .report(&pools, &admitted.user.server_user, &vars.settings)
+            .await
+            .map_err(|error| match error {
                 ReportError::Cluster(error) => error.report(),
                 ReportError::Server(crate::pool::ServerError::Sql(fields)) => {
                     ErrorReport::error(fields.sqlstate(), fields.message)
@@ -354,7 +356,7 @@ impl Proxy {
                     ErrorReport::error(SqlState::CONNECTION_FAILURE, error.to_string())
                 }
             })?;
-        Arc::make_mut(&mut vars).settings = settings;
+        Arc::make_mut(&mut vars).logged_in(settings, &report.search_path);
         Ok((Place::Database { served, pools }, vars, report))
     }
 
@@ -409,7 +411,7 @@ fn put_key(out: &mut BytesMut, cancel: &CancelSlot) {
 
 /// What database `pgherd` reports: enough for psql and drivers to work.
 fn admin_report(user: &str) -> Report {
-    [
+    let parameters = [
         ("server_version", concat!("15.0 (pgherd ", env!("CARGO_PKG_VERSION"), ")")),
         ("server_encoding", "UTF8"),
         ("client_encoding", "UTF8"),
@@ -423,5 +425,6 @@ fn admin_report(user: &str) -> Report {
         ("session_authorization", user),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .to_vec()
+    .to_vec();
+    Report { parameters, search_path: Vec::new() }
 }

@@ -14,17 +14,29 @@ use crate::route::Router;
 /// Different sets of startup parameters whose reports are remembered.
 const REPORTS: usize = 1024;
 
+/// Asks for the schemas that bare names are looked for in.
+const SEARCH_PATH: &str = "SELECT pg_catalog.array_to_string(pg_catalog.current_schemas(false), E'\\n')";
+
 /// A database at work.
 #[derive(Debug)]
 pub(super) struct Served {
     pub(super) cluster: Arc<Cluster>,
     plans: usize,
     router: ArcSwapOption<(Arc<Schema>, Arc<Router>)>,
-    reports: Mutex<HashMap<Arc<Settings>, Arc<Report>>>,
+    reports: Mutex<HashMap<ReportKey, Arc<Report>>>,
 }
 
-/// What a server reports after login: names and values of ParameterStatus.
-pub(super) type Report = Vec<(String, String)>;
+/// What a server tells at login.
+#[derive(Debug)]
+pub(super) struct Report {
+    /// Names and values of ParameterStatus.
+    pub(super) parameters: Vec<(String, String)>,
+    /// The schemas that bare names are looked for in: the user, its role's settings and `$user` taken into account.
+    pub(super) search_path: Vec<String>,
+}
+
+/// What reports depend on: user on the servers, version of the schema, startup parameters.
+type ReportKey = (String, u64, Arc<Settings>);
 
 /// Why the reports could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -79,27 +91,31 @@ impl Served {
     pub(super) async fn report(
         &self,
         pools: &UserPools,
+        user: &str,
         settings: &Arc<Settings>,
     ) -> Result<(Arc<Settings>, Arc<Report>), ReportError> {
-        if let Some((known, report)) = self.reports.lock().get_key_value(settings) {
+        let key = (user.to_owned(), self.cluster.schema_version(), settings.clone());
+        if let Some(((_, _, known), report)) = self.reports.lock().get_key_value(&key) {
             return Ok((known.clone(), report.clone()));
         }
         let need = Need { replica: true, only_replica: false, after: None };
         let mut leased = self.cluster.lease(pools, self.cluster.config().map.default_shard, need).await?;
         leased.apply(settings).await?;
-        let mut report: Report = leased.parameters.clone().into_iter().collect();
-        for (name, value) in &mut report {
+        let (_, path) = leased.ask(SEARCH_PATH).await?;
+        let search_path = path.unwrap_or_default().lines().map(str::to_owned).collect();
+        let mut parameters: Vec<_> = leased.parameters.clone().into_iter().collect();
+        for (name, value) in &mut parameters {
             if name == "in_hot_standby" {
                 // The herd as one server is none, whichever of its servers was asked.
                 "off".clone_into(value);
             }
         }
-        let report = Arc::new(report);
+        let report = Arc::new(Report { parameters, search_path });
         let mut reports = self.reports.lock();
         if reports.len() >= REPORTS {
             reports.clear();
         }
-        reports.insert(settings.clone(), report.clone());
+        reports.insert(key, report.clone());
         Ok((settings.clone(), report))
     }
 }

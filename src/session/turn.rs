@@ -339,7 +339,9 @@ impl Client {
     /// What a read on a shard needs: the primary's freshness as far as this session has written there.
     pub(super) fn read_need(&self, shard: ShardId) -> Need {
         let consistency = self.consistency();
-        if self.pool_mode() == PoolMode::Session || consistency == ReadConsistency::Primary {
+        let only_primary =
+            consistency == ReadConsistency::Primary || self.vars.settings.may_be_serializable();
+        if self.pool_mode() == PoolMode::Session || only_primary {
             return Need::PRIMARY;
         }
         if consistency == ReadConsistency::Eventual {
@@ -574,6 +576,7 @@ impl Client {
         };
         let (vars, tag) = match &what {
             ResetWhat::One(name) => (self.vars.reset(Some(name)), "RESET"),
+            ResetWhat::Default(name) => (self.vars.reset(Some(name)), "SET"),
             ResetWhat::All => (self.vars.reset(None), "RESET"),
             ResetWhat::Discard => {
                 self.statements.clear();
@@ -634,6 +637,8 @@ impl Client {
 pub(super) enum ResetWhat {
     /// One setting.
     One(String),
+    /// SET … TO DEFAULT, which is another word for it.
+    Default(String),
     /// RESET ALL.
     All,
     /// DISCARD ALL.

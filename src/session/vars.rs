@@ -56,6 +56,13 @@ impl Vars {
         })
     }
 
+    /// What a server said at login: the settings as all clients with equal ones share them, and the search path.
+    pub(super) fn logged_in(&mut self, settings: Arc<Settings>, search_path: &[String]) {
+        self.settings = settings;
+        self.env.search_path = Some(search_path.to_vec());
+        self.login = Arc::new(self.env.clone());
+    }
+
     /// After a SET that a server accepted, or one of the proxy's own.
     pub(super) fn with(&self, set: &SetParameter) -> Arc<Self> {
         let mut next = self.clone();

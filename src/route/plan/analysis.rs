@@ -76,6 +76,7 @@ pub(super) struct Block {
 
 /// The state of the walk.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent findings about one statement")]
 pub(super) struct Analysis<'a> {
     /// Map, catalog, session.
     pub(super) ctx: Context<'a>,
@@ -99,6 +100,8 @@ pub(super) struct Analysis<'a> {
     pub(super) pins: Vec<(ShardId, String)>,
     /// The names under which reference tables are read.
     pub(super) references: Vec<String>,
+    /// A replica may lack a table, or not be able to read it.
+    pub(super) primary_only: bool,
     /// Some construct is not known: nothing may be concluded, not even that it only reads.
     pub(super) unclear: bool,
     /// Why it is refused on several shards.
@@ -145,6 +148,7 @@ impl<'a> Analysis<'a> {
             queries: 0,
             pins: Vec::new(),
             references: Vec::new(),
+            primary_only: false,
             unclear: false,
             refusal: None,
             param_uses: HashMap::new(),
@@ -198,6 +202,7 @@ impl<'a> Analysis<'a> {
 
     fn known(&mut self, table: TableName, relation: &'a Relation, usage: Use) -> Table<'a> {
         let map: &'a Map = self.ctx.map;
+        self.primary_only |= relation.unlogged;
         match relation.kind {
             RelationKind::View | RelationKind::MaterializedView => {
                 self.view(&table, relation, usage);
@@ -226,6 +231,8 @@ impl<'a> Analysis<'a> {
     /// A table that the catalog lacks. One that the config does not know either is left to the default shard's
     /// server, whose error is the right one; any other could be there by now, unseen, so it is an error here.
     fn unknown(&mut self, table: &TableName) {
+        // Made just now, temporary or unlogged for all that is known.
+        self.primary_only = true;
         match self.ctx.map.placement(table) {
             Placement::Single(shard) => self.pins.push((shard, format!("table \"{}\"", table.name))),
             Placement::Sharded(_) | Placement::Reference => {

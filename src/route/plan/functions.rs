@@ -63,7 +63,6 @@ const HARMLESS: &[&str] = &[
     "clock_timestamp",
     "gen_random_bytes",
     "gen_random_uuid",
-    "pg_is_in_recovery",
     "pg_sleep",
     "pg_sleep_for",
     "pg_sleep_until",
@@ -203,6 +202,8 @@ pub(super) fn effect(name: &str, catalog: &Catalog, call_is_local: bool) -> Effe
         }
         // They may assign a transaction id, which a replica cannot.
         "txid_current" | "pg_current_xact_id" => Effect { binds: true, ..primary },
+        // A herd as one server is never in recovery, whichever replica would have answered.
+        "current_setting" | "pg_is_in_recovery" => primary,
         _ if HARMLESS.contains(&name) => none,
         _ => Effect { binds: OF_TRANSACTION.contains(&name), ..by_volatility(function) },
     }

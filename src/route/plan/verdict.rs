@@ -108,8 +108,8 @@ impl Analysis<'_> {
         let writes = self.survey.writes || self.survey.into.is_some() || self.unclear;
         let mut access = match (writes, self.survey.locks.is_empty()) {
             (true, _) => Access::Write,
-            (false, false) => Access::Primary,
-            (false, true) => Access::Read,
+            (false, true) if !self.primary_only => Access::Read,
+            (false, _) => Access::Primary,
         };
         let mut pin = (self.survey.into == Some(true)).then_some(Pin::TempTable);
         let (mut binds, mut homed) = (false, false);

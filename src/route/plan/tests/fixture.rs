@@ -68,6 +68,7 @@ fn relation(kind: RelationKind, columns: Vec<Column>, reads: &[&str]) -> Relatio
         columns,
         unique: Vec::new(),
         reads: reads.iter().map(|t| ("public".to_owned(), (*t).to_owned())).collect(),
+        unlogged: false,
         has_triggers: false,
     }
 }

@@ -25,8 +25,8 @@ fn tables_without_keys_are_where_the_map_says() {
         ("select * from rich_countries", "any shard, replica"),
         ("select * from audit_view", "shard 2, replica"),
         ("select * from frozen_countries", "shard 1, replica"),
-        ("select * from no_such_table", "shard 1, replica"),
-        ("select * from no_such_schema.users", "shard 1, replica"),
+        ("select * from no_such_table", "shard 1, primary"),
+        ("select * from no_such_schema.users", "shard 1, primary"),
         (
             "select * from ghost",
             "42P01: relation \"ghost\" does not exist / proxy.toml places \"public.ghost\", but the shards' catalogs did not have it when last read.",
@@ -85,7 +85,7 @@ fn the_search_path_decides_which_table_a_bare_name_means() {
         &[(users, "shard 1, replica"), ("select * from orders where user_id = 'a'", "shard 2, replica")],
     );
     routes_in(&path(&["pg_catalog", "public"]), &[(users, "shard 2, replica")]);
-    routes_in(&path(&["nowhere"]), &[(users, "shard 1, replica")]);
+    routes_in(&path(&["nowhere"]), &[(users, "shard 1, primary")]);
     routes_in(
         &path(&["$user", "public"]),
         &[
