@@ -26,6 +26,7 @@ fn catalog() -> Catalog {
         columns: ["id", "user_id", "name", "email"].map(column).to_vec(),
         unique: Vec::new(),
         reads: Vec::new(),
+        unlogged: false,
         has_triggers: false,
     };
     Catalog {
