@@ -1,7 +1,6 @@
 //! One client after its login: what it owns, and the loop between idle and a turn of work.
 //! Must not know how messages are understood (`feed`), nor how servers are chosen (`cluster`).
 
-use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -11,7 +10,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::cancels::CancelSlot;
-use super::prepared::{ClientStatement, Portal};
+use super::prepared::{ClientStatement, Named, Portal};
 use super::proxy::Proxy;
 use super::served::Served;
 use super::txn::Txn;
@@ -20,7 +19,7 @@ use crate::cluster::{Leased, UserPools};
 use crate::config::{Config, User};
 use crate::exec::{Event, Exchange, Watch};
 use crate::pool::Stream;
-use crate::route::{Pin as Tie, Router, Statement, Verb};
+use crate::route::{Pin as Tie, Route, Router, Statement, Verb};
 use crate::shard::ShardId;
 use crate::stats::{SessionState, SessionStats};
 use crate::wire::{BackendWriter, ErrorReport, Severity, SqlState, TransactionStatus};
@@ -61,8 +60,8 @@ pub(super) struct Client {
     pub(super) server: Option<Leased>,
     /// Servers kept because state of the client lives there, or because the pool mode is session.
     pub(super) kept: SmallVec<[Kept; 1]>,
-    pub(super) statements: HashMap<String, Arc<ClientStatement>>,
-    pub(super) portals: HashMap<String, Portal>,
+    pub(super) statements: Named<Arc<ClientStatement>>,
+    pub(super) portals: Named<Portal>,
     /// When this session last wrote on a shard.
     pub(super) writes: SmallVec<[(ShardId, Instant); 1]>,
     pub(super) turn: Turn,
@@ -83,9 +82,9 @@ pub(super) struct Turn {
     /// Length of the message at the front of the client's buffer that is being worked on; 0: none.
     pub(super) current: usize,
     /// What was already found out about it.
-    pub(super) stash: Option<Stash>,
+    pub(super) stash: Option<Box<Stash>>,
     /// Extended-protocol messages that wait for a server to be chosen.
-    pub(super) deferred: Vec<Deferred>,
+    pub(super) deferred: SmallVec<[Deferred; 2]>,
     /// An error was answered: messages are dropped up to Sync.
     pub(super) skip: bool,
     /// Effects of statements that are under way, by mark - 1.
@@ -127,6 +126,7 @@ pub(super) struct Turn {
 /// What was found out about a message that has to wait.
 pub(super) struct Stash {
     pub(super) statements: SmallVec<[Statement; 1]>,
+    pub(super) route: Route,
 }
 
 /// A message that waits for a server to be chosen.

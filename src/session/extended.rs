@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use super::client::{Client, Deferred};
 use super::feed::{Fed, Step, server_name};
 use super::prepared::{ClientStatement, Portal, key_of};
+use super::query::passed_on;
 use super::turn::FanoutPlan;
 use crate::exec::{Expect, Request};
 use crate::route::{Kind, Param, Route, RouteError, Statement, Target};
@@ -21,7 +22,7 @@ use crate::wire::{
 impl Client {
     pub(super) fn on_parse(&mut self, body: &[u8]) -> Result<Fed, WireError> {
         let view = parse_parse(body)?;
-        if !view.name.is_empty() && self.statements.contains_key(view.name) {
+        if !view.name.is_empty() && self.statements.get(view.name).is_some() {
             let message = format!("prepared statement \"{}\" already exists", view.name);
             self.refuse_extended(&ErrorReport::error(SqlState::DUPLICATE_PREPARED_STATEMENT, message));
             return Ok(Fed::Next);
@@ -30,6 +31,12 @@ impl Client {
             Ok(router) => router,
             Err(step) => return Ok(Fed::Until(step)),
         };
+        if let Some(known) = self.statements.get("").filter(|s| view.name.is_empty() && s.is(&view, &router))
+        {
+            let known = known.clone();
+            self.parsed(known);
+            return Ok(Fed::Next);
+        }
         let parsed = match router.prepare(view.sql, &self.vars.env) {
             Ok(parsed) => parsed,
             Err(error) => {
@@ -55,13 +62,18 @@ impl Client {
         if !view.name.is_empty() {
             self.turn.fresh.push(view.name.to_owned());
         }
-        self.statements.insert(view.name.to_owned(), statement.clone());
+        self.statements.insert(view.name, statement.clone());
+        self.parsed(statement);
+        Ok(Fed::Next)
+    }
+
+    /// Answers Parse, or lets a server answer it.
+    fn parsed(&mut self, statement: Arc<ClientStatement>) {
         if self.is_proxys_own(&statement) {
             self.say_in_turn(b'1');
         } else {
             self.turn.deferred.push(Deferred::Parse(statement));
         }
-        Ok(Fed::Next)
     }
 
     /// Whether a statement's Parse and Describe are answered by the proxy, whatever happens to its execution.
@@ -135,7 +147,12 @@ impl Client {
             return Ok(self.bind_local(view, &statement));
         }
         let params = params_of(view, &statement);
-        let route = match parsed.route(&router, &statement.sql, &params, &self.vars.env) {
+        let routed = if self.is_open_failed() {
+            Ok(passed_on())
+        } else {
+            parsed.route(&router, &statement.sql, &params, &self.vars.env)
+        };
+        let route = match routed {
             Ok(route) => route,
             Err(error) if self.may_be_stale(&error) => return Ok(Fed::Until(Step::ReadSchema)),
             Err(error) => return Err(error.report()),
@@ -178,13 +195,13 @@ impl Client {
                 *waiting = fresh.clone();
             }
         }
-        self.statements.insert(fresh.name.clone(), fresh.clone());
+        self.statements.insert(&fresh.name, fresh.clone());
         Ok(fresh)
     }
 
     fn bind_local(&mut self, view: &BindView<'_>, statement: &Arc<ClientStatement>) -> Fed {
         let portal = Portal::Local { statement: statement.clone(), tail: Bytes::copy_from_slice(view.tail) };
-        self.portals.insert(view.portal.to_owned(), portal);
+        self.portals.insert(view.portal, portal);
         self.say_in_turn(b'2');
         Fed::Next
     }
@@ -212,7 +229,7 @@ impl Client {
     ) -> Fed {
         let tail = Bytes::copy_from_slice(view.tail);
         let portal = Portal::Fanout { statement: statement.clone(), tail, shards, describe: false };
-        self.portals.insert(view.portal.to_owned(), portal);
+        self.portals.insert(view.portal, portal);
         self.say_in_turn(b'2');
         Fed::Next
     }
@@ -234,7 +251,7 @@ impl Client {
         self.x.up.put_bind(view.portal, &server_name(&statement.name, key), view.tail);
         self.x.expect(Expect::Bind);
         let mark = self.note_statement(parsed, route);
-        self.portals.insert(view.portal.to_owned(), Portal::Server { mark });
+        self.portals.insert(view.portal, Portal::Server { mark });
     }
 
     pub(super) fn on_describe(&mut self, body: &[u8]) -> Result<Fed, WireError> {

@@ -208,8 +208,9 @@ impl Client {
         let Some(server) = &self.server else { return Ok(Some(self.lease_for(shard, read))) };
         let here = server.server().shard;
         let same_shard = shard.is_none_or(|s| s == here);
-        let open_failed = matches!(&self.txn, Txn::Open(open) if open.failed);
-        if open_failed || (same_shard && (read || !server.is_replica() || matches!(self.txn, Txn::Open(_)))) {
+        if self.is_open_failed()
+            || (same_shard && (read || !server.is_replica() || matches!(self.txn, Txn::Open(_))))
+        {
             return Ok(None);
         }
         if let Txn::Open(open) = &self.txn {

@@ -122,7 +122,7 @@ impl Client {
     /// DEALLOCATE of a statement that the proxy keeps; SQL-level ones are on a server.
     fn knows(&self, name: Option<&str>) -> bool {
         let on_server = self.kept.iter().any(|k| k.pins.contains(&crate::route::Pin::SqlPrepare));
-        name.map_or(!on_server, |n| self.statements.contains_key(n) || !on_server)
+        name.map_or(!on_server, |n| self.statements.get(n).is_some() || !on_server)
     }
 
     fn must_be_admin(&self) -> Result<(), RouteError> {

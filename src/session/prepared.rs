@@ -1,6 +1,7 @@
 //! What a client has prepared, under its own names, and the portals it has opened.
 //! Must not know which server holds what.
 
+use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::{Arc, LazyLock};
 
@@ -8,6 +9,49 @@ use bytes::Bytes;
 
 use crate::pool::StatementKey;
 use crate::route::{Router, Statement};
+use crate::wire::ParseView;
+
+/// Things by the client's names; the unnamed one, which most clients use most, has a place of its own.
+#[derive(Debug)]
+pub(super) struct Named<T> {
+    unnamed: Option<T>,
+    named: HashMap<String, T, foldhash::fast::RandomState>,
+}
+
+impl<T> Default for Named<T> {
+    fn default() -> Self {
+        Self { unnamed: None, named: HashMap::default() }
+    }
+}
+
+impl<T> Named<T> {
+    pub(super) fn get(&self, name: &str) -> Option<&T> {
+        if name.is_empty() { self.unnamed.as_ref() } else { self.named.get(name) }
+    }
+
+    pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut T> {
+        if name.is_empty() { self.unnamed.as_mut() } else { self.named.get_mut(name) }
+    }
+
+    pub(super) fn insert(&mut self, name: &str, value: T) {
+        if name.is_empty() {
+            self.unnamed = Some(value);
+        } else if let Some(slot) = self.named.get_mut(name) {
+            *slot = value;
+        } else {
+            self.named.insert(name.to_owned(), value);
+        }
+    }
+
+    pub(super) fn remove(&mut self, name: &str) -> Option<T> {
+        if name.is_empty() { self.unnamed.take() } else { self.named.remove(name) }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.unnamed = None;
+        self.named.clear();
+    }
+}
 
 /// A prepared statement of a client.
 #[derive(Debug)]
@@ -24,6 +68,13 @@ pub(super) struct ClientStatement {
     pub(super) router: Arc<Router>,
     /// What servers call it.
     pub(super) key: StatementKey,
+}
+
+impl ClientStatement {
+    /// Whether a Parse says the same again, so that nothing is to be found out anew.
+    pub(super) fn is(&self, parse: &ParseView<'_>, router: &Arc<Router>) -> bool {
+        *self.sql == *parse.sql && *self.types == *parse.types && Arc::ptr_eq(&self.router, router)
+    }
 }
 
 /// A portal of a client.

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use super::cancels::{CancelSlot, Cancels};
 use super::client::{Client, Place, Turn};
+use super::prepared::Named;
 use super::served::{Report, ReportError, Served};
 use super::txn::Txn;
 use super::vars::Vars;
@@ -315,8 +316,8 @@ impl Proxy {
             txn: Txn::None,
             server: None,
             kept: SmallVec::new(),
-            statements: HashMap::new(),
-            portals: HashMap::new(),
+            statements: Named::default(),
+            portals: Named::default(),
             writes: SmallVec::new(),
             turn: Turn::default(),
             replay: BytesMut::new(),

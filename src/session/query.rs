@@ -47,27 +47,30 @@ impl Client {
             Ok(router) => router,
             Err(step) => return Ok(Fed::Until(step)),
         };
-        let statements = match self.turn.stash.take() {
-            Some(stash) => stash.statements,
-            None => router.prepare(sql, &self.vars.env)?,
-        };
-        if let [statement] = statements.as_slice() {
-            if let Some(local) = self.local(statement.kind())? {
-                let statement = statement.clone();
-                // A malformed one is an error here, as it would be on a server.
-                statement.route(&router, sql, &[], &self.vars.env)?;
-                return Ok(self.run_local_simple(&local, &statement, sql));
+        let (statements, route) = match self.turn.stash.take() {
+            Some(stash) => (stash.statements, stash.route),
+            None => {
+                let statements = router.prepare(sql, &self.vars.env)?;
+                if let [statement] = statements.as_slice() {
+                    if let Some(local) = self.local(statement.kind())? {
+                        let statement = statement.clone();
+                        // A malformed one is an error here, as it would be on a server.
+                        statement.route(&router, sql, &[], &self.vars.env)?;
+                        return Ok(self.run_local_simple(&local, &statement, sql));
+                    }
+                } else if statements.is_empty() {
+                    return Ok(self.run_empty());
+                }
+                let route = match statements.as_slice() {
+                    [_] if self.is_open_failed() => passed_on(),
+                    [statement] => statement.route(&router, sql, &[], &self.vars.env)?,
+                    _ => self.route_of_several(&router, &statements, sql)?,
+                };
+                (statements, route)
             }
-        } else if statements.is_empty() {
-            return Ok(self.run_empty());
-        }
-        let route = if let [statement] = statements.as_slice() {
-            statement.route(&router, sql, &[], &self.vars.env)?
-        } else {
-            self.route_of_several(&router, &statements, sql)?
         };
         if let Some(step) = self.place(&route)? {
-            self.turn.stash = Some(Stash { statements });
+            self.turn.stash = Some(Box::new(Stash { statements, route }));
             return Ok(Fed::Until(step));
         }
         if let Target::Fanout(shards) = route.target {
@@ -219,9 +222,26 @@ impl Client {
         Fed::Next
     }
 
+    /// Whether the transaction has failed on its server.
+    pub(super) fn is_open_failed(&self) -> bool {
+        matches!(&self.txn, Txn::Open(open) if open.failed)
+    }
+
     /// Whether a held transaction has failed: then all but its end is refused.
     pub(super) fn is_held_failed(&self) -> bool {
         matches!(&self.txn, Txn::Held(held) if held.failed)
+    }
+}
+
+/// In a failed transaction the server that has it answers everything: 25P02, or the transaction's end.
+pub(super) fn passed_on() -> Route {
+    Route {
+        target: Target::Any,
+        access: Access::Read,
+        verb: Verb::Other,
+        rewrite: None,
+        pin: None,
+        binds_transaction: true,
     }
 }
 
