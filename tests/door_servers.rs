@@ -282,7 +282,7 @@ async fn the_session_is_utf8_named_pgherd_and_reports_its_parameters() {
         );
     };
     has("client_encoding", "UTF8");
-    has("application_name", "pgherd");
+    has("application_name", "");
     has("session_authorization", "by_trust");
     to.parameters = vec![("application_name".into(), "shop".into()), ("work_mem".into(), "7MB".into())];
     let mut server = log_in(&to).await;

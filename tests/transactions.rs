@@ -51,3 +51,75 @@ async fn a_transaction_stays_on_the_shard_of_its_first_key() {
     assert_eq!(rows(&client, "select user_id from users").await, [one.as_str()]);
     assert_eq!(front.herd.primary(0).sql("select user_id from users").await, [one.as_str()]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_moves_to_the_shard_of_its_first_key_with_all_that_was_set_in_it() {
+    let front = Front::demo(1, Changes::default()).await;
+    for user in users_of_all_shards(&front).await {
+        let client = front.connect().await;
+        client.batch_execute("begin isolation level repeatable read").await.unwrap();
+        client.batch_execute("set local work_mem = '3MB'").await.unwrap();
+        assert_eq!(rows(&client, "select 1").await, ["1"]);
+        assert!(!rows(&client, "select code from countries where code = 'DE'").await.is_empty());
+        client.batch_execute("savepoint before").await.unwrap();
+        client.batch_execute(&insert(&user)).await.unwrap();
+        assert_eq!(rows(&client, "show work_mem").await, ["3MB"]);
+        assert_eq!(rows(&client, "show transaction_isolation").await, ["repeatable read"]);
+        client.batch_execute("rollback to before").await.unwrap();
+        client.batch_execute(&insert(&user)).await.unwrap();
+        client.batch_execute("commit").await.unwrap();
+        assert_eq!(
+            rows(&client, &format!("select user_id from users where user_id = '{user}'")).await,
+            [user]
+        );
+        assert_ne!(rows(&client, "show work_mem").await, ["3MB"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_only_transaction_goes_to_a_replica_and_writes_nothing() {
+    let front = Front::demo(1, Changes::default()).await;
+    let [user, ..] = users_of_all_shards(&front).await;
+    let client = front.connect().await;
+    let port = format!("select inet_server_port() from (select 1) x where '{user}' = '{user}'");
+    client.batch_execute("begin read only").await.unwrap();
+    let read = rows(&client, &port).await;
+    let replicas: Vec<String> =
+        front.herd.shards.iter().flat_map(|s| s.replicas.iter().map(|r| r.port.to_string())).collect();
+    assert!(replicas.contains(&read[0]), "{read:?} is none of {replicas:?}");
+    client.batch_execute("rollback").await.unwrap();
+    client.batch_execute("begin read only").await.unwrap();
+    assert_eq!(failure(&client, &insert(&user)).await.0, "25006");
+    client.batch_execute("rollback").await.unwrap();
+    client.batch_execute("begin; select 1").await.unwrap();
+    assert_eq!(failure(&client, "select 1/0").await.0, "22012");
+    assert_eq!(failure(&client, "select 1").await.0, "25P02");
+    assert_eq!(failure(&client, "select count(*) from users").await.0, "25P02");
+    client.batch_execute("rollback").await.unwrap();
+    assert_eq!(rows(&client, "show transaction_read_only").await, ["off"]);
+    assert_eq!(rows(&client, "select pg_is_in_recovery()").await, ["f"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hints_force_a_shard_and_wrong_ones_say_what_there_is() {
+    let front = Front::demo(1, Changes::default()).await;
+    let [one, two, three] = users_of_all_shards(&front).await;
+    let client = front.connect().await;
+    for user in [&one, &two, &three] {
+        client.batch_execute(&insert(user)).await.unwrap();
+    }
+    let count = |hint: &str| format!("/* pgherd: {hint} */ select user_id from users order by user_id");
+    assert_eq!(rows(&client, &count("shard=shard2")).await, [two.as_str()]);
+    assert_eq!(rows(&client, &count(&format!("key={three}"))).await, [three.as_str()]);
+    let (code, message) = failure(&client, &count("shard=shard9")).await;
+    assert_eq!(code, "22023", "{message}");
+    client.batch_execute("set pgherd.shard = 'shard1'").await.unwrap();
+    assert_eq!(rows(&client, "select count(*) from users").await, ["1"]);
+    assert_eq!(rows(&client, "show pgherd.shard").await, ["shard1"]);
+    client.batch_execute("reset pgherd.shard").await.unwrap();
+    assert_eq!(failure(&client, "select count(*) from users").await.0, "0A000");
+    assert_eq!(failure(&client, "set pgherd.shard = 'nowhere'").await.0, "22023");
+    let port = "/* pgherd: role=primary */ select inet_server_port()";
+    let primaries: Vec<String> = front.herd.shards.iter().map(|s| s.primary.port.to_string()).collect();
+    assert!(primaries.contains(&rows(&client, port).await[0]));
+}

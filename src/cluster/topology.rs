@@ -304,11 +304,7 @@ impl Cluster {
             };
             match pool.lease().await {
                 Ok(lease) if !is_replica && lease.is_standby() == Some(true) => {
-                    server.probe_now.notify_one();
-                    return Err(ClusterError::NotPrimary {
-                        shard: server.shard_name.clone(),
-                        address: server.config.address(),
-                    });
+                    return self.promoted(lease, server).await;
                 }
                 Ok(lease) => return Ok(Leased::new(lease, server, is_replica)),
                 Err(error) => {
@@ -326,6 +322,17 @@ impl Cluster {
                 }
             }
         }
+    }
+
+    /// A connection to the primary that last said it is in recovery: opened before a promotion, it says otherwise
+    /// after its next statement; else the probe was wrong, and nothing is sent.
+    async fn promoted(&self, mut lease: Lease, server: Arc<ServerState>) -> Result<Leased, ClusterError> {
+        let asked = tokio::time::timeout(self.config.control.probe_timeout, lease.run("SELECT 1")).await;
+        if matches!(asked, Ok(Ok(_))) && lease.is_standby() == Some(false) {
+            return Ok(Leased::new(lease, server, false));
+        }
+        server.probe_now.notify_one();
+        Err(ClusterError::NotPrimary { shard: server.shard_name.clone(), address: server.config.address() })
     }
 
     /// Which server: the least loaded healthy replica that is fresh enough, else the primary.

@@ -39,7 +39,7 @@ fn startup_packet(endpoint: &Endpoint) -> BytesMut {
     };
     pair("user", &endpoint.user);
     pair("database", &endpoint.database);
-    for (name, value) in [("client_encoding", "UTF8"), ("application_name", "pgherd")] {
+    for (name, value) in [("client_encoding", "UTF8")] {
         if !endpoint.parameters.iter().any(|(given, _)| given == name) {
             pair(name, value);
         }

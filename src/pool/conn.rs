@@ -41,7 +41,8 @@ pub struct Endpoint {
     pub tls: ServerTlsSettings,
     /// The end of the wait for TCP, TLS and login together.
     pub connect_timeout: Duration,
-    /// Further startup parameters. `client_encoding=UTF8` and `application_name=pgherd` unless they are named here.
+    /// Further startup parameters. `client_encoding=UTF8` unless it is named here. No `application_name`:
+    /// a client that gives none has none.
     pub parameters: Vec<(String, String)>,
     /// Keys derived from `password`; begin with the default.
     pub keys: KeyCache,

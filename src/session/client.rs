@@ -117,6 +117,8 @@ pub(super) struct Turn {
     pub(super) copy_rest: usize,
     /// The batch was ended without the client's Sync: an error in it skips the client's messages up to its own Sync.
     pub(super) split: bool,
+    /// COPY data was sent ahead and waits for the server to ask for it.
+    pub(super) copy_waits: bool,
     /// Flush was sent for a wait on what is owed.
     pub(super) flushed: bool,
     /// COMMIT is under way: if the server is lost now, nobody knows.

@@ -112,6 +112,9 @@ impl Client {
                     return Ok(None);
                 }
             }
+            if matches!(self.inbuf.first(), Some(b'd' | b'c' | b'f')) && self.copy_may_come() {
+                return Ok(None);
+            }
             if matches!(self.inbuf.first(), Some(b'd')) {
                 // CopyData is not bound by the message limit: it is never held whole.
                 let Some(head) = peek_head(&self.inbuf, usize::MAX)? else { return Ok(None) };
@@ -127,6 +130,12 @@ impl Client {
             self.keep_for_replay(head.total());
             return Ok(Some(head.total()));
         }
+    }
+
+    /// Whether the server may still ask for the COPY data that the client has sent ahead: it waits for the answer.
+    fn copy_may_come(&mut self) -> bool {
+        self.turn.copy_waits = !self.x.is_copy_in() && self.x.is_owed();
+        self.turn.copy_waits
     }
 
     fn copy_bytes(&mut self, part: BytesMut) {
@@ -482,24 +491,33 @@ impl Client {
             return Ok(None);
         }
         if self.server.is_none() {
-            let shard = self.home_of_deferred();
+            let shard = self.home_of_deferred()?;
             return Ok(Some(self.lease_for(shard, true)));
         }
         self.emit_deferred(None);
         Ok(None)
     }
 
-    fn home_of_deferred(&self) -> Option<ShardId> {
-        let Place::Database { served, .. } = &self.place else { return None };
-        let router = served.router_now()?;
-        self.turn.deferred.iter().find_map(|deferred| {
-            let (Deferred::Parse(statement) | Deferred::Describe(statement)) = deferred else { return None };
-            let parsed = statement.statement.as_ref()?;
-            match parsed.route(&router, &statement.sql, &[], &self.vars.env).ok()?.target {
-                Target::Shard(shard) => Some(shard),
-                Target::Any | Target::Fanout(_) => None,
+    /// The shard that has the tables of the first waiting statement, if they are on one.
+    ///
+    /// # Errors
+    /// The refusal of a statement without parameters: Bind could not change it.
+    fn home_of_deferred(&self) -> Result<Option<ShardId>, RouteError> {
+        let Place::Database { served, .. } = &self.place else { return Ok(None) };
+        let Some(router) = served.router_now() else { return Ok(None) };
+        for deferred in &self.turn.deferred {
+            let (Deferred::Parse(statement) | Deferred::Describe(statement)) = deferred else { continue };
+            let Some(parsed) = &statement.statement else { continue };
+            match parsed.route(&router, &statement.sql, &[], &self.vars.env) {
+                Ok(Route { target: Target::Shard(shard), .. }) => return Ok(Some(shard)),
+                Ok(_) => {}
+                Err(error) if memchr::memchr(b'$', &statement.sql).is_none() && !self.is_open_failed() => {
+                    return Err(error);
+                }
+                Err(_) => {}
             }
-        })
+        }
+        Ok(None)
     }
 
     /// Puts waiting messages upstream. `rewritten`: the text that stands for a statement's own.

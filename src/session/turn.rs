@@ -20,6 +20,9 @@ use crate::wire::{
 /// A read is tried on this many other servers when one dies under it.
 const RETRIES: u8 = 3;
 
+/// COPY data that is taken before the server has asked for it, bytes.
+const AHEAD: usize = 64 << 10;
+
 /// What many shards are asked.
 pub(super) struct FanoutPlan {
     pub(super) shards: ShardSet,
@@ -51,6 +54,9 @@ impl Client {
                         if self.inbuf.is_empty() {
                             self.end_turn();
                             return Flow::Continue;
+                        }
+                        if std::mem::take(&mut self.turn.copy_waits) {
+                            continue; // nobody wants it any more
                         }
                         self.read_more().await
                     } else {
@@ -195,7 +201,8 @@ impl Client {
     async fn pump(&mut self, until: Until) -> Flow {
         loop {
             let Some(server) = &mut self.server else { return self.flush().await };
-            let want_client = until == Until::Client;
+            // COPY data sent ahead of its time is not piled up.
+            let want_client = until == Until::Client && !(self.turn.copy_waits && self.inbuf.len() >= AHEAD);
             let (x, stream, inbuf) = (&mut self.x, &mut self.stream, &mut self.inbuf);
             let poll =
                 std::future::poll_fn(|cx| x.poll(cx, stream, inbuf, server, (want_client, Watch::Answers)));

@@ -6,12 +6,17 @@
     unreachable_pub,
     reason = "each test file uses its own part of the fixtures"
 )]
-#![allow(clippy::unwrap_used, reason = "a fixture that fails fails its test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a fixture that fails fails its test"
+)]
 
 mod herd;
 mod pg;
 mod port;
 mod proxy;
+mod raw;
 mod sql;
 mod wait;
 
@@ -19,5 +24,6 @@ pub use self::herd::{Herd, Shard};
 pub use self::pg::Pg;
 pub use self::port::Port;
 pub use self::proxy::{Changes, Front, PATIENCE, failure, rows};
+pub use self::raw::{Message, Raw};
 pub use self::sql::create_demo_tables;
 pub use self::wait::eventually;

@@ -132,6 +132,11 @@ password = "admin"
 admin = true
 server_user = "app"
 server_password = "app"
+[[user]]
+name = "raw"
+trust = true
+server_user = "app"
+server_password = "app"
 [[database]]
 name = "app"
 control = {{ user = "postgres", password = "postgres", probe_interval_ms = 50, probe_timeout_ms = 5000 }}

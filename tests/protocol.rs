@@ -1,0 +1,312 @@
+//! The protocol, message by message: pipelines, portals, COPY, cancel, and what is no protocol at all.
+
+mod common;
+
+use bytes::BufMut;
+use common::{Changes, Front, PATIENCE, Raw, eventually, rows};
+use pgherd::wire::{DescribeTarget, FrontendWriter};
+use tokio::io::AsyncWriteExt;
+
+/// Users of shards 1, 2 and 3 under the demo's map (checked where it matters).
+const USERS: [&str; 3] = ["user_1", "user_4", "user_2"];
+
+fn insert(user: &str) -> String {
+    format!("insert into users (user_id, name, email) values ('{user}', 'n', 'e')")
+}
+
+fn select(user: &str) -> String {
+    format!("select user_id from users where user_id = '{user}'")
+}
+
+/// Every server connection has come back, and the proxy still works.
+async fn nothing_leaked(front: &Front) {
+    let admin = front.admin().await;
+    eventually("all server connections came back", PATIENCE, async || {
+        (rows(&admin, "select sum(in_use) from pgherd.pools").await == ["0"]).then_some(())
+    })
+    .await;
+    assert_eq!(rows(&front.connect().await, "select 1").await, ["1"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pipelines_are_answered_in_order() {
+    let front = Front::plain(0, Changes { pool: "size = 1\nmin_idle = 0", ..Changes::default() }).await;
+    let mut raw = Raw::connect(&front).await;
+    raw.statement("select 1", true).statement("select 2", true).out.put_sync();
+    assert_eq!(raw.ask().await, "1 2 T 1 SELECT_1 1 2 T 2 SELECT_1 /I");
+    for n in 0..5 {
+        raw.statement(&format!("select {n}"), false).out.put_sync();
+    }
+    raw.send().await;
+    assert_eq!(
+        raw.answers(5).await,
+        "1 2 0 SELECT_1 /I 1 2 1 SELECT_1 /I 1 2 2 SELECT_1 /I 1 2 3 SELECT_1 /I 1 2 4 SELECT_1 /I"
+    );
+    raw.statement("select 1", false)
+        .statement("select 1/0", false)
+        .statement("select 2", false)
+        .out
+        .put_sync();
+    // A constant is computed when the statement is planned: at Bind.
+    assert_eq!(raw.ask().await, "1 2 1 SELECT_1 1 22012 /I");
+    raw.out.put_query(b"");
+    assert_eq!(raw.ask().await, "I /I");
+    raw.out.put_query(b"select 1; select 2");
+    assert_eq!(raw.ask().await, "T 1 SELECT_1 T 2 SELECT_1 /I");
+    // Describe of a statement after its Bind, as some drivers do.
+    raw.out.put_parse("", b"select 1 as one", &[]);
+    raw.out.put_bind("", "", &[0; 6]);
+    raw.out.put_target(b'D', DescribeTarget::Statement(""));
+    raw.out.put_execute("", 0);
+    raw.out.put_sync();
+    assert_eq!(raw.ask().await, "1 2 t T 1 SELECT_1 /I");
+    nothing_leaked(&front).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_without_sync_is_one_transaction() {
+    let front = Front::plain(0, Changes::default()).await;
+    let mut raw = Raw::connect(&front).await;
+    raw.out.put_query(b"create table t (i int primary key)");
+    assert_eq!(raw.ask().await, "CREATE_TABLE /I");
+    raw.statement("insert into t values (1)", false)
+        .statement("insert into t values (1)", false)
+        .out
+        .put_sync();
+    assert_eq!(raw.ask().await, "1 2 INSERT_0_1 1 2 23505 /I");
+    raw.out.put_query(b"select count(*) from t");
+    assert_eq!(raw.ask().await, "T 0 SELECT_1 /I");
+    raw.out.put_query(b"insert into t values (1); select 1/0");
+    assert_eq!(raw.ask().await, "INSERT_0_1 22012 /I");
+    raw.out.put_query(b"begin; insert into t values (2); commit; select count(*) from t");
+    assert_eq!(raw.ask().await, "BEGIN INSERT_0_1 COMMIT T 1 SELECT_1 /I");
+    raw.statement("begin", false).statement("insert into t values (3)", false).out.put_sync();
+    assert_eq!(raw.ask().await, "1 2 BEGIN 1 2 INSERT_0_1 /T");
+    raw.out.put_query(b"nonsense");
+    assert_eq!(raw.ask().await, "42601 /E");
+    raw.out.put_query(b"select 1");
+    assert_eq!(raw.ask().await, "25P02 /E");
+    raw.out.put_query(b"commit");
+    assert_eq!(raw.ask().await, "ROLLBACK /I");
+    raw.out.put_query(b"begin");
+    assert_eq!(raw.ask().await, "BEGIN /T");
+    raw.out.put_query(b"begin");
+    assert_eq!(raw.ask().await, "N BEGIN /T");
+    raw.out.put_query(b"savepoint a; insert into t values (9); rollback to a; release a; commit");
+    assert_eq!(raw.ask().await, "SAVEPOINT INSERT_0_1 ROLLBACK RELEASE COMMIT /I");
+    raw.out.put_query(b"commit");
+    assert_eq!(raw.ask().await, "N COMMIT /I");
+    raw.out.put_query(b"select count(*) from t");
+    assert_eq!(raw.ask().await, "T 1 SELECT_1 /I");
+    nothing_leaked(&front).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_may_read_on_many_shards_but_write_on_one() {
+    let front = Front::demo(1, Changes::default()).await;
+    let mut raw = Raw::connect(&front).await;
+    for user in USERS {
+        raw.statement(&insert(user), false).out.put_sync();
+        assert_eq!(raw.ask().await, "1 2 INSERT_0_1 /I");
+    }
+    for user in USERS {
+        raw.statement(&select(user), false);
+    }
+    raw.out.put_sync();
+    assert_eq!(raw.ask().await, "1 2 user_1 SELECT_1 1 2 user_4 SELECT_1 1 2 user_2 SELECT_1 /I");
+    // The second shard is refused, and what was written on the first is undone.
+    raw.statement("update users set name = 'x' where user_id = 'user_1'", false);
+    raw.statement("update users set name = 'x' where user_id = 'user_4'", false).out.put_sync();
+    assert_eq!(raw.ask().await, "1 2 UPDATE_1 0A000 /I");
+    raw.out.put_query(b"select name from users where user_id = 'user_1'");
+    assert_eq!(raw.ask().await, "T n SELECT_1 /I");
+    // A fan-out in one batch with its Parse; errors in it; and what cannot be spread.
+    raw.statement("select 'row' from users", true).out.put_sync();
+    assert_eq!(raw.ask().await, "1 2 T row row row SELECT_3 /I");
+    raw.statement("select nosuch from users", true).out.put_sync();
+    assert_eq!(raw.ask().await, "42703 /I");
+    raw.statement("select 1 / (length(name) - 1) from users", false)
+        .statement("select 1", false)
+        .out
+        .put_sync();
+    assert_eq!(raw.ask().await, "1 2 22012 /I");
+    raw.out.put_parse("", b"select user_id from users", &[]);
+    raw.out.put_bind("", "", &[0; 6]);
+    raw.out.put_execute("", 1);
+    raw.out.put_sync();
+    assert_eq!(raw.ask().await, "1 2 0A000 /I");
+    raw.statement("select count(*) from users", false).out.put_sync();
+    assert_eq!(raw.ask().await, "0A000 /I");
+    nothing_leaked(&front).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn portals_keep_their_place_in_a_transaction() {
+    let front = Front::plain(0, Changes::default()).await;
+    let mut raw = Raw::connect(&front).await;
+    raw.out.put_query(b"begin");
+    assert_eq!(raw.ask().await, "BEGIN /T");
+    raw.out.put_parse("s", b"select generate_series(1, 5)", &[]);
+    raw.out.put_bind("p", "s", &[0; 6]);
+    raw.out.put_execute("p", 2);
+    raw.out.put_sync();
+    assert_eq!(raw.ask().await, "1 2 1 2 s /T");
+    raw.out.put_execute("p", 2);
+    raw.out.put_flush();
+    raw.send().await;
+    let mut got = Vec::new();
+    while got.len() < 3 {
+        got.push(raw.next().await.unwrap().0);
+    }
+    assert_eq!(got, b"DDs");
+    raw.out.put_execute("p", 0);
+    raw.out.put_target(b'C', DescribeTarget::Portal("p"));
+    raw.out.put_sync();
+    assert_eq!(raw.ask().await, "5 SELECT_1 3 /T");
+    raw.out.put_query(b"commit");
+    assert_eq!(raw.ask().await, "COMMIT /I");
+    // The statement outlives the transaction and its server; its name cannot be given twice.
+    raw.out.put_bind("", "s", &[0; 6]);
+    raw.out.put_execute("", 1);
+    raw.out.put_sync();
+    assert_eq!(raw.ask().await, "2 1 s /I");
+    raw.out.put_parse("s", b"select 1", &[]);
+    raw.out.put_sync();
+    assert_eq!(raw.ask().await, "42P05 /I");
+    raw.out.put_target(b'C', DescribeTarget::Statement("s"));
+    raw.out.put_bind("", "s", &[0; 6]);
+    raw.out.put_sync();
+    assert_eq!(raw.ask().await, "3 26000 /I");
+    nothing_leaked(&front).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copy_goes_both_ways_and_fails_in_order() {
+    let front = Front::plain(0, Changes::default()).await;
+    let mut raw = Raw::connect(&front).await;
+    raw.out.put_query(b"create table t (i int, s text)");
+    assert_eq!(raw.ask().await, "CREATE_TABLE /I");
+    raw.out.put_query(b"copy t from stdin");
+    raw.out.put_frame(b'd', b"1\tone\n2\ttwo\n");
+    raw.out.put_frame(b'c', b"");
+    assert_eq!(raw.ask().await, "G COPY_2 /I");
+    raw.out.put_query(b"copy t from stdin (format csv)");
+    raw.out.put_frame(b'd', b"x,broken\n");
+    raw.out.put_frame(b'd', b"3,late\n");
+    raw.out.put_frame(b'c', b"");
+    assert_eq!(raw.ask().await, "G 22P02 /I");
+    raw.out.put_query(b"copy t from stdin");
+    raw.out.put_frame(b'd', b"4\tfour\n");
+    raw.out.put_copy_fail("changed my mind");
+    assert_eq!(raw.ask().await, "G 57014 /I");
+    raw.out.put_query(b"copy t to stdout");
+    assert_eq!(raw.ask().await, "H d d c COPY_2 /I");
+    raw.statement("copy t from stdin", false);
+    raw.out.put_sync();
+    raw.out.put_frame(b'd', b"5\tfive\n");
+    raw.out.put_frame(b'c', b"");
+    raw.out.put_sync();
+    assert_eq!(raw.ask().await, "1 2 G COPY_1 /I");
+    // A client that leaves in mid-stream leaves no rows and no connection behind.
+    raw.out.put_query(b"copy t from stdin");
+    raw.out.put_frame(b'd', b"6\tsix\n");
+    raw.send().await;
+    drop(raw);
+    nothing_leaked(&front).await;
+    let mut raw = Raw::connect(&front).await;
+    raw.out.put_query(b"select count(*) from t");
+    assert_eq!(raw.ask().await, "T 3 SELECT_1 /I");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deep_pipeline_of_large_queries_and_results_does_not_stall() {
+    let front = Front::plain(0, Changes::default()).await;
+    let mut raw = Raw::connect(&front).await;
+    let padding = "x".repeat(4 << 20);
+    for _ in 0..8 {
+        raw.statement(&format!("select repeat('y', 8388608) /* {padding} */"), false).out.put_sync();
+    }
+    let out = raw.out.split();
+    let Raw { stream, .. } = &mut raw;
+    let (mut read, mut write) = stream.split();
+    let writing = async { write.write_all(&out).await.unwrap() };
+    let reading = async {
+        use tokio::io::AsyncReadExt;
+        let (mut total, mut buf) = (0usize, vec![0; 1 << 20]);
+        while total < 8 * 8_388_608 {
+            total += read.read(&mut buf).await.unwrap();
+        }
+    };
+    tokio::time::timeout(PATIENCE * 3, async { tokio::join!(writing, reading) })
+        .await
+        .expect("it does not stall");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancel_ends_the_statement_on_its_server_and_no_other() {
+    let front = Front::plain(0, Changes { pool: "size = 1\nmin_idle = 0", ..Changes::default() }).await;
+    let mut raw = Raw::connect(&front).await;
+    let cancel = async |key: &[u8]| {
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", front.port)).await.unwrap();
+        let mut request = bytes::BytesMut::new();
+        request.put_u32(8 + key.len() as u32);
+        request.put_u32(80_877_102);
+        request.put_slice(key);
+        stream.write_all(&request).await.unwrap();
+        let mut end = [0];
+        // The proxy closes when it has been delivered.
+        let _ = tokio::io::AsyncReadExt::read(&mut stream, &mut end).await;
+    };
+    let mut wrong = raw.key.clone();
+    *wrong.last_mut().unwrap() ^= 1;
+    let key = raw.key.clone();
+    raw.out.put_query(b"select pg_sleep(60)");
+    raw.send().await;
+    let watch = front.herd.primary(0).connect().await;
+    let sleeping = "select 1 from pg_stat_activity where query = 'select pg_sleep(60)' and state = 'active'";
+    eventually("it sleeps", PATIENCE, async || (!rows(&watch, sleeping).await.is_empty()).then_some(()))
+        .await;
+    cancel(&wrong).await;
+    assert!(!rows(&watch, sleeping).await.is_empty(), "a wrong key cancels nothing");
+    cancel(&key).await;
+    assert_eq!(raw.answers(1).await, "T 57014 /I");
+    assert!(rows(&watch, sleeping).await.is_empty());
+    cancel(&key).await; // nothing runs: nothing happens
+    let other = front.connect().await;
+    assert_eq!(rows(&other, "select 1").await, ["1"]);
+    nothing_leaked(&front).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_protocol_ends_that_session_only() {
+    let front = Front::plain(0, Changes::default()).await;
+    for bytes in [
+        &b"Q\0\0\0\0"[..],
+        b"Q\0\0\0\x03",
+        b"Q\xff\xff\xff\xff",
+        b"Q\x7f\xff\xff\xff",
+        b"Q\0\0\0\x08abcd",
+        b"P\0\0\0\x08abcd",
+        b"B\0\0\0\x06\0\0",
+        b"E\0\0\0\x04",
+        b"D\0\0\0\x06X\0",
+        b"C\0\0\0\x04",
+        b"y\0\0\0\x04",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\0\0\0\0\0\0\0\0",
+    ] {
+        for before in ["", "begin", "select 1"] {
+            let mut raw = Raw::connect(&front).await;
+            if !before.is_empty() {
+                raw.out.put_query(before.as_bytes());
+                raw.ask().await;
+            }
+            raw.out.put_slice(bytes);
+            raw.send().await;
+            raw.stream.shutdown().await.unwrap_or_default();
+            let answer = raw.answers(1).await;
+            assert!(answer.ends_with("closed"), "{:?}: {answer}", bytes.escape_ascii().to_string());
+        }
+    }
+    nothing_leaked(&front).await;
+}
