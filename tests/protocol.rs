@@ -207,6 +207,22 @@ async fn copy_goes_both_ways_and_fails_in_order() {
     raw.out.put_frame(b'c', b"");
     raw.out.put_sync();
     assert_eq!(raw.ask().await, "1 2 G COPY_1 /I");
+    // What comes late of a refused CopyData is data still, whatever it looks like.
+    raw.out.put_query(b"copy t from stdin");
+    raw.out.put_frame(b'd', b"broken\n");
+    assert_eq!(raw.ask().await, "G 22P02 /I");
+    let mut late = bytes::BytesMut::new();
+    let mut looks_like_a_query = bytes::BytesMut::new();
+    looks_like_a_query.put_query(b"create table injected (i int)");
+    late.put_frame(b'd', &looks_like_a_query);
+    let rest = late.split_off(7);
+    raw.out.put_slice(&late);
+    raw.send().await;
+    tokio::task::yield_now().await;
+    raw.out.put_slice(&rest);
+    raw.out.put_frame(b'c', b"");
+    raw.out.put_query(b"select count(*) from pg_class where relname = 'injected'");
+    assert_eq!(raw.ask().await, "T 0 SELECT_1 /I");
     // A client that leaves in mid-stream leaves no rows and no connection behind.
     raw.out.put_query(b"copy t from stdin");
     raw.out.put_frame(b'd', b"6\tsix\n");

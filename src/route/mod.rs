@@ -45,7 +45,7 @@ use std::sync::Arc;
 use smallvec::{SmallVec, smallvec};
 
 use crate::catalog::Catalog;
-use crate::shard::Map;
+use crate::shard::{Map, ShardId};
 use crate::wire::SqlState;
 
 use self::cache::Cache;
@@ -206,6 +206,13 @@ impl Statement {
     #[must_use]
     pub fn kind(&self) -> &Kind {
         &self.work.kind
+    }
+
+    /// The shard of a single table that it names. Whatever its values, a server of another shard may not know the
+    /// table, so this one can say what the statement's types are where no route can be found.
+    #[must_use]
+    pub fn home(&self) -> Option<ShardId> {
+        self.work.home()
     }
 
     /// Where it goes with these values. `text` is the text it was prepared from, `router` the router that did.

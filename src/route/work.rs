@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::catalog::Catalog;
-use crate::shard::Map;
+use crate::shard::{Map, ShardId};
 
 use super::fallback::Ground;
 use super::hint::Forced;
@@ -131,6 +131,14 @@ impl Work {
     /// Whether the session carries it out, so that nothing can force it anywhere.
     pub(super) fn is_local(&self) -> bool {
         matches!(self.course, Course::Local)
+    }
+
+    /// See [`super::Statement::home`].
+    pub(super) fn home(&self) -> Option<ShardId> {
+        match &self.course {
+            Course::Planned { plan, .. } => plan.home(),
+            Course::Decided { .. } | Course::Local | Course::Failed(_) => None,
+        }
     }
 
     /// Where it goes.

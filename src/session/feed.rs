@@ -187,6 +187,13 @@ impl Client {
             b'S' => return Ok(self.on_sync()),
             _ => {}
         }
+        if self.x.is_copy_in() && tag != b'H' {
+            // A server would lose step with its client here and end the session.
+            return Err(WireError::Malformed {
+                message: "COPY",
+                what: "another message came instead of its data",
+            });
+        }
         if self.turn.skip || self.x.is_skipping() {
             return Ok(Fed::Next); // up to Sync nobody answers
         }
@@ -510,11 +517,14 @@ impl Client {
             let Some(parsed) = &statement.statement else { continue };
             match parsed.route(&router, &statement.sql, &[], &self.vars.env) {
                 Ok(Route { target: Target::Shard(shard), .. }) => return Ok(Some(shard)),
-                Ok(_) => {}
                 Err(error) if memchr::memchr(b'$', &statement.sql).is_none() && !self.is_open_failed() => {
                     return Err(error);
                 }
-                Err(_) => {}
+                Ok(_) | Err(_) => {
+                    if let Some(home) = parsed.home() {
+                        return Ok(Some(home));
+                    }
+                }
             }
         }
         Ok(None)

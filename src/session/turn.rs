@@ -90,8 +90,9 @@ impl Client {
     }
 
     fn end_turn(&mut self) {
-        let skip = self.turn.skip;
-        self.turn = Turn { skip, ..Turn::default() };
+        // A CopyData that the server no longer wanted may still be under way: its rest is no message.
+        let Turn { skip, copy_rest, .. } = self.turn;
+        self.turn = Turn { skip, copy_rest, ..Turn::default() };
     }
 
     /// Reads more of the client when no server is held.

@@ -102,6 +102,11 @@ impl Plan {
         self.by_text
     }
 
+    /// The shard of a single table that it names: the others may not have that table.
+    pub(super) fn home(&self) -> Option<ShardId> {
+        self.pins.first().map(|(shard, _)| *shard)
+    }
+
     /// Where the statement goes with these values. `text` is one that shares the plan, `literals` its own.
     ///
     /// # Errors
