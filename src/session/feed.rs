@@ -498,36 +498,26 @@ impl Client {
             return Ok(None);
         }
         if self.server.is_none() {
-            let shard = self.home_of_deferred()?;
+            let shard = self.home_of_deferred();
             return Ok(Some(self.lease_for(shard, true)));
         }
         self.emit_deferred(None);
         Ok(None)
     }
 
-    /// The shard that has the tables of the first waiting statement, if they are on one.
-    ///
-    /// # Errors
-    /// The refusal of a statement without parameters: Bind could not change it.
-    fn home_of_deferred(&self) -> Result<Option<ShardId>, RouteError> {
-        let Place::Database { served, .. } = &self.place else { return Ok(None) };
-        let Some(router) = served.router_now() else { return Ok(None) };
-        for deferred in &self.turn.deferred {
-            let (Deferred::Parse(statement) | Deferred::Describe(statement)) = deferred else { continue };
-            let Some(parsed) = &statement.statement else { continue };
+    /// The shard that has the tables of the first waiting statement, if one has them all.
+    fn home_of_deferred(&self) -> Option<ShardId> {
+        let Place::Database { served, .. } = &self.place else { return None };
+        let router = served.router_now()?;
+        self.turn.deferred.iter().find_map(|deferred| {
+            let (Deferred::Parse(statement) | Deferred::Describe(statement)) = deferred else { return None };
+            let parsed = statement.statement.as_ref()?;
             match parsed.route(&router, &statement.sql, &[], &self.vars.env) {
-                Ok(Route { target: Target::Shard(shard), .. }) => return Ok(Some(shard)),
-                Err(error) if memchr::memchr(b'$', &statement.sql).is_none() && !self.is_open_failed() => {
-                    return Err(error);
-                }
-                Ok(_) | Err(_) => {
-                    if let Some(home) = parsed.home() {
-                        return Ok(Some(home));
-                    }
-                }
+                Ok(Route { target: Target::Shard(shard), .. }) => Some(shard),
+                // Without its values it may be refused, or spread: that is Bind's to say.
+                Ok(_) | Err(_) => parsed.home(),
             }
-        }
-        Ok(None)
+        })
     }
 
     /// Puts waiting messages upstream. `rewritten`: the text that stands for a statement's own.

@@ -222,6 +222,8 @@ impl Client {
             Txn::Held(held) => {
                 if tag == "ROLLBACK" {
                     self.vars = held.saved.clone();
+                } else if let Some(after) = held.after {
+                    self.vars = after;
                 }
                 if chain {
                     self.txn = Txn::begin(held.modes, &self.vars);
@@ -250,16 +252,21 @@ impl Client {
                     open.after.get_or_insert_with(|| self.vars.clone());
                     self.vars = self.vars.with_local(set);
                 }
-                Txn::Held(_) => {
-                    return Err(ErrorReport::error(
-                        SqlState::FEATURE_NOT_SUPPORTED,
-                        format!("SET LOCAL {} before the first statement of a transaction", set.name),
-                    )
-                    .with_hint("Use SET without LOCAL, or a comment such as /* pgherd: shard=… */."));
+                Txn::Held(held) => {
+                    held.after.get_or_insert_with(|| self.vars.clone());
+                    self.vars = self.vars.with_local(set);
                 }
             }
         } else {
             self.vars = self.vars.with(set);
+            let after = match &mut self.txn {
+                Txn::None => &mut None,
+                Txn::Held(held) => &mut held.after,
+                Txn::Open(open) => &mut open.after,
+            };
+            if let Some(after) = after {
+                *after = after.with(set);
+            }
         }
         out.put_command_complete("SET");
         Ok(())

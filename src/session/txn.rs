@@ -32,6 +32,8 @@ pub(super) struct Held {
     pub(super) saved: Arc<Vars>,
     /// As in [`Open`].
     pub(super) savepoints: Vec<(String, Arc<Vars>)>,
+    /// As in [`Open`].
+    pub(super) after: Option<Arc<Vars>>,
 }
 
 /// A transaction on a server.
@@ -78,6 +80,7 @@ impl Txn {
             replay: Vec::new(),
             saved: settings.clone(),
             savepoints: Vec::new(),
+            after: None,
         }))
     }
 }
@@ -104,7 +107,7 @@ impl Held {
             saved: self.saved,
             savepoints: self.savepoints,
             failed: false,
-            after: None,
+            after: self.after,
         }
     }
 }
@@ -132,6 +135,7 @@ impl Open {
             replay: self.replay,
             saved: self.saved,
             savepoints: self.savepoints,
+            after: self.after,
         }
     }
 
