@@ -30,6 +30,11 @@ async fn settings_follow_their_client_and_no_other() {
     assert_eq!(rows(&a, "show work_mem").await, ["7MB"]);
     a.batch_execute("commit").await.unwrap();
     assert_eq!(rows(&a, "show work_mem").await, ["1MB"]);
+    for statement in ["begin", "set work_mem = '8MB'", "select 1", "commit"] {
+        a.batch_execute(statement).await.unwrap();
+    }
+    assert_eq!(rows(&b, "show work_mem").await, ["2MB"]);
+    assert_eq!(rows(&a, "show work_mem").await, ["8MB"]);
     a.batch_execute("reset all").await.unwrap();
     let fresh = front.connect().await;
     let default = rows(&fresh, "show work_mem").await;
