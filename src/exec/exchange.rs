@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::expect::{Done, Expect};
 use crate::pool::{ServerConn, Stream};
-use crate::wire::{ErrorFields, TransactionStatus, parse_command_tag, peek_head};
+use crate::wire::{ErrorFields, TransactionStatus};
 
 /// A side is not read while this much waits to be written to the other, bytes.
 const HIGH_WATER: usize = 64 << 10;
@@ -24,8 +24,6 @@ const HIGH_WATER: usize = 64 << 10;
 const READ_MIN: usize = 8 << 10;
 /// Largest size of a read, bytes.
 const READ_MAX: usize = 256 << 10;
-/// The longest message from a server, bytes: PostgreSQL's own limit.
-const MAX_SERVER_BODY: usize = (1 << 30) + 1024;
 
 /// Why [`Exchange::poll`] returned.
 #[derive(Debug)]
@@ -69,29 +67,29 @@ pub enum Watch {
 pub struct Exchange {
     /// Bytes for the server.
     pub up: BytesMut,
-    down: BytesMut,
+    pub(super) down: BytesMut,
     /// How much of `down` may go to the client.
-    ready: usize,
+    pub(super) ready: usize,
     /// Bytes of a message that pass through unseen.
-    pass: usize,
-    expect: VecDeque<Expect>,
+    pub(super) pass: usize,
+    pub(super) expect: VecDeque<Expect>,
     /// Of the statement list of a simple Query: how many have completed.
-    query_done: u32,
+    pub(super) query_done: u32,
     /// What happened since it was last taken.
     pub done: SmallVec<[Done; 2]>,
-    status: Option<TransactionStatus>,
+    pub(super) status: Option<TransactionStatus>,
     /// An error came and the rest up to Sync is skipped by the server.
-    skipping: bool,
+    pub(super) skipping: bool,
     /// The server wants CopyData.
-    copy_in: bool,
+    pub(super) copy_in: bool,
     /// Whether anything of this exchange has reached the client's buffer.
-    answered: bool,
+    pub(super) answered: bool,
     read_size: usize,
     /// Extended-protocol messages have gone out that no Sync has closed.
-    open_batch: bool,
+    pub(super) open_batch: bool,
     received: u64,
     sent: u64,
-    swallowed_error: Option<ErrorFields>,
+    pub(super) swallowed_error: Option<ErrorFields>,
 }
 
 impl Exchange {
@@ -156,16 +154,6 @@ impl Exchange {
     #[must_use]
     pub fn is_copy_in(&self) -> bool {
         self.copy_in
-    }
-
-    /// A server that reads CopyData ignores Sync, also one that was sent ahead right after Execute; the client sends
-    /// another after CopyDone. Source: PostgreSQL docs, "Message Flow", COPY operations.
-    fn copy_in_begins(&mut self) {
-        self.copy_in = true;
-        if matches!(self.expect.front(), Some(Expect::Execute { .. })) {
-            self.expect.retain(|answer| !matches!(answer, Expect::Sync { .. }));
-            self.open_batch = true;
-        }
     }
 
     /// The client has sent CopyDone or CopyFail.
@@ -352,250 +340,6 @@ impl Exchange {
         }
         read
     }
-
-    /// Looks at what was read, message by message, and decides what the client gets.
-    fn scan(&mut self, server: &mut ServerConn) -> Option<Lost> {
-        self.put_in_local();
-        loop {
-            if self.pass > 0 {
-                let n = self.pass.min(self.down.len() - self.ready);
-                self.pass -= n;
-                self.ready += n;
-                if self.pass > 0 {
-                    return None;
-                }
-            }
-            let rest = self.down.get(self.ready..).unwrap_or_default();
-            let head = match peek_head(rest, MAX_SERVER_BODY) {
-                Ok(Some(head)) => head,
-                Ok(None) => return None,
-                Err(error) => {
-                    let io = io::Error::new(io::ErrorKind::InvalidData, error);
-                    return Some(Lost { said: None, io: Some(io) });
-                }
-            };
-            if matches!(head.tag, b'D' | b'd') {
-                if self.is_swallowing() {
-                    if rest.len() < head.total() {
-                        return None;
-                    }
-                    self.cut(head.total());
-                } else {
-                    self.answered = true;
-                    self.pass = head.total();
-                }
-                continue;
-            }
-            if rest.len() < head.total() {
-                return None;
-            }
-            if let Some(lost) = self.message(head.tag, head.total(), server) {
-                return Some(lost);
-            }
-            self.put_in_local();
-        }
-    }
-
-    fn is_swallowing(&self) -> bool {
-        matches!(self.expect.front(), Some(Expect::Prefix))
-    }
-
-    /// One whole message other than a row, at `ready`.
-    fn message(&mut self, tag: u8, total: usize, server: &mut ServerConn) -> Option<Lost> {
-        let body = self.down.get(self.ready + 5..self.ready + total).unwrap_or_default();
-        let mut forward = !self.is_swallowing();
-        match tag {
-            b'Z' => {
-                let status = body.first().and_then(|b| TransactionStatus::from_byte(*b));
-                forward = self.ready_for_query(status);
-            }
-            b'C' | b'I' | b's' => {
-                let tag_text = if tag == b'C' { parse_command_tag(body).unwrap_or_default() } else { "" };
-                let mark = match self.expect.front() {
-                    Some(Expect::Query { mark }) if *mark != 0 => {
-                        self.query_done += 1;
-                        Some(mark + self.query_done - 1)
-                    }
-                    Some(Expect::Execute { mark }) => {
-                        let mark = *mark;
-                        let tag_text = tag_text.to_owned();
-                        self.expect.pop_front();
-                        if mark != 0 && tag != b's' {
-                            self.done.push(Done::Command { mark, tag: tag_text });
-                        }
-                        self.take(total, true);
-                        return None;
-                    }
-                    _ => None,
-                };
-                if let Some(mark) = mark {
-                    let tag = tag_text.to_owned();
-                    self.done.push(Done::Command { mark, tag });
-                }
-            }
-            b'1' => {
-                if let Some(Expect::Parse { forward: wanted, key }) = self.expect.pop_front() {
-                    forward = wanted;
-                    if let Some(key) = key {
-                        self.done.push(Done::Prepared(key));
-                    }
-                }
-            }
-            b'2' => {
-                self.expect.pop_front();
-            }
-            b'3' => {
-                if let Some(Expect::Close { forward: wanted }) = self.expect.pop_front() {
-                    forward = wanted;
-                }
-            }
-            b'T' | b'n' => {
-                if matches!(self.expect.front(), Some(Expect::DescribeStatement | Expect::DescribePortal)) {
-                    self.expect.pop_front();
-                }
-            }
-            b'G' => self.copy_in_begins(),
-            b'S' => server.note_parameter(body),
-            b'E' => return self.error(total),
-            b'N' if is_going_down(body) => {
-                // The farewell of a server that is stopped at once; what matters follows or the line is cut.
-                forward = false;
-            }
-            _ => {}
-        }
-        self.take(total, forward);
-        None
-    }
-
-    /// Advances over one message: forwarded, or cut out.
-    fn take(&mut self, total: usize, forward: bool) {
-        if forward {
-            self.ready += total;
-            self.answered = true;
-        } else {
-            self.cut(total);
-        }
-    }
-
-    fn ready_for_query(&mut self, status: Option<TransactionStatus>) -> bool {
-        let front = self.expect.pop_front();
-        self.query_done = 0;
-        self.skipping = false;
-        self.copy_in = false;
-        self.status = status;
-        match front {
-            Some(Expect::Sync { forward }) => forward,
-            Some(Expect::Prefix) => false,
-            _ => true,
-        }
-    }
-
-    fn error(&mut self, total: usize) -> Option<Lost> {
-        let body = self.down.get(self.ready + 5..self.ready + total).unwrap_or_default();
-        let fields = ErrorFields::parse(body).unwrap_or_default();
-        if fields.is_fatal() {
-            return Some(Lost { said: Some(fields), io: None });
-        }
-        self.copy_in = false;
-        match self.expect.front() {
-            Some(Expect::Prefix) => {
-                self.swallowed_error = Some(fields);
-                self.cut(total);
-                return None;
-            }
-            Some(Expect::Query { .. }) => {}
-            Some(Expect::Refuse(instead)) => {
-                let instead = instead.clone();
-                self.cut(total);
-                self.insert(&instead);
-                self.skip_to_sync();
-                return None;
-            }
-            _ => self.skip_to_sync(),
-        }
-        self.done.push(Done::Error(fields));
-        self.take(total, true);
-        None
-    }
-
-    /// An error in the extended protocol: the server answers nothing more before Sync.
-    fn skip_to_sync(&mut self) {
-        self.skipping = true;
-        while let Some(next) = self.expect.front() {
-            match next {
-                Expect::Sync { .. } | Expect::Query { .. } | Expect::Prefix => break,
-                Expect::Parse { key: Some(key), .. } => self.done.push(Done::NotPrepared(*key)),
-                Expect::Parse { key: None, .. }
-                | Expect::Bind
-                | Expect::Close { .. }
-                | Expect::DescribeStatement
-                | Expect::DescribePortal
-                | Expect::Execute { .. }
-                | Expect::Local(_)
-                | Expect::Refuse(_) => {}
-            }
-            self.expect.pop_front();
-        }
-    }
-
-    fn put_in_local(&mut self) {
-        if self.pass > 0 {
-            return;
-        }
-        while let Some(Expect::Local(_)) = self.expect.front() {
-            if let Some(Expect::Local(bytes)) = self.expect.pop_front() {
-                self.insert(&bytes);
-            }
-        }
-    }
-
-    /// Lets entries of the proxy's own at the head of the queue take their turn.
-    pub fn settle(&mut self) {
-        self.put_in_local();
-    }
-
-    /// Cuts `n` bytes at `ready` out of what the client gets.
-    fn cut(&mut self, n: usize) {
-        if self.ready == 0 {
-            self.down.advance(n);
-        } else {
-            let tail = self.down.split_off(self.ready + n);
-            self.down.truncate(self.ready);
-            self.down.unsplit_or_copy(tail);
-        }
-    }
-
-    fn insert(&mut self, bytes: &[u8]) {
-        if self.ready == self.down.len() {
-            self.down.extend_from_slice(bytes);
-        } else {
-            let tail = self.down.split_off(self.ready);
-            self.down.extend_from_slice(bytes);
-            self.down.unsplit_or_copy(tail);
-        }
-        self.ready += bytes.len();
-        self.answered = true;
-    }
-}
-
-trait Rejoin {
-    fn unsplit_or_copy(&mut self, tail: BytesMut);
-}
-
-impl Rejoin for BytesMut {
-    /// The gap before `tail` makes it another piece of the same allocation: short tails are copied.
-    fn unsplit_or_copy(&mut self, tail: BytesMut) {
-        if self.is_empty() {
-            *self = tail;
-        } else {
-            self.extend_from_slice(&tail);
-        }
-    }
-}
-
-/// SQLSTATE class 57P: the server is being shut down, crashed, or cannot serve.
-fn is_going_down(body: &[u8]) -> bool {
-    ErrorFields::parse(body).is_ok_and(|f| f.code.starts_with("57P"))
 }
 
 /// An empty buffer starts over at the beginning of its room.

@@ -1,6 +1,7 @@
 //! Carries out a route: the relay to one server, and the reading of many at once.
 //! Must not know SQL text beyond what a route hands it, nor how clients log in.
 
+mod answers; // what a server says, message by message
 mod exchange; // one client, one server, both directions
 mod expect; // what a server still owes
 mod scatter; // one statement on many shards, rows concatenated

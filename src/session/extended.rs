@@ -7,10 +7,11 @@ use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
 use super::client::{Client, Deferred};
-use super::feed::{Fed, Step, server_name};
+use super::deferred::server_name;
+use super::fanout::FanoutPlan;
+use super::feed::{Fed, Step};
 use super::prepared::{ClientStatement, Portal, key_of};
 use super::query::passed_on;
-use super::turn::FanoutPlan;
 use crate::exec::{Expect, Request};
 use crate::route::{Kind, Param, Route, RouteError, Statement, Target};
 use crate::shard::ShardSet;

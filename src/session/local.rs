@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use super::client::{Client, Place};
 use super::feed::Step;
 use super::prepared::ClientStatement;
-use super::turn::ResetWhat;
+use super::reset::ResetWhat;
 use super::txn::Txn;
 use super::vars::{READ_CONSISTENCY, consistency_of};
 use super::virtual_answer;

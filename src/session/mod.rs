@@ -4,16 +4,24 @@
 mod auth; // SCRAM-SHA-256, the server's half
 mod cancels; // cancel keys and where a statement is running
 mod client; // what one client owns, and its loop
+mod deferred; // Parse and Describe that wait for a server
 mod door; // what is loaded once to let clients in: users, verifiers, certificate, places
 mod effects; // what completed statements change
 mod extended; // Parse, Bind, Describe, Execute, Close
+mod fanout; // one statement on many shards
 mod feed; // from messages to what is sent
+mod join; // a server joins a turn
 mod local; // statements the proxy answers itself
+mod lost; // a server is lost under a client
+mod over; // the end of an exchange
 mod packet; // startup packets: bytes to meaning
+mod place; // where a statement goes
 mod prepared; // a client's statements and portals
 mod proxy; // all of it: databases at work, the acceptor
 mod query; // the simple protocol
 mod refusal; // why a client was not let in
+mod refuse; // errors of the proxy's own
+mod reset; // RESET, DISCARD ALL, commands
 mod served; // a database as sessions use it
 mod startup; // from an accepted socket to a known user
 mod tls; // TLS towards clients

@@ -7,9 +7,9 @@ use bytes::BytesMut;
 use smallvec::SmallVec;
 
 use super::client::{Client, Place, Stash};
+use super::fanout::FanoutPlan;
 use super::feed::{Fed, Step};
 use super::local::Local;
-use super::turn::FanoutPlan;
 use super::txn::Txn;
 use crate::exec::{Expect, Request};
 use crate::route::{Access, Kind, Route, RouteError, Router, Statement, Target, Verb};

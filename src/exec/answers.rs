@@ -1,0 +1,270 @@
+//! The answers of a server, message by message: what goes to the client, what is cut out, what is put in.
+//! Must not do I/O; works on what [`Exchange`] has read.
+
+use std::io;
+
+use bytes::{Buf, BytesMut};
+
+use super::exchange::{Exchange, Lost};
+use super::expect::{Done, Expect};
+use crate::pool::ServerConn;
+use crate::wire::{ErrorFields, TransactionStatus, parse_command_tag, peek_head};
+
+/// The longest message from a server, bytes: PostgreSQL's own limit.
+const MAX_SERVER_BODY: usize = (1 << 30) + 1024;
+
+impl Exchange {
+    /// Looks at what was read, message by message, and decides what the client gets.
+    pub(super) fn scan(&mut self, server: &mut ServerConn) -> Option<Lost> {
+        self.put_in_local();
+        loop {
+            if self.pass > 0 {
+                let n = self.pass.min(self.down.len() - self.ready);
+                self.pass -= n;
+                self.ready += n;
+                if self.pass > 0 {
+                    return None;
+                }
+            }
+            let rest = self.down.get(self.ready..).unwrap_or_default();
+            let head = match peek_head(rest, MAX_SERVER_BODY) {
+                Ok(Some(head)) => head,
+                Ok(None) => return None,
+                Err(error) => {
+                    let io = io::Error::new(io::ErrorKind::InvalidData, error);
+                    return Some(Lost { said: None, io: Some(io) });
+                }
+            };
+            if matches!(head.tag, b'D' | b'd') {
+                if self.is_swallowing() {
+                    if rest.len() < head.total() {
+                        return None;
+                    }
+                    self.cut(head.total());
+                } else {
+                    self.answered = true;
+                    self.pass = head.total();
+                }
+                continue;
+            }
+            if rest.len() < head.total() {
+                return None;
+            }
+            if let Some(lost) = self.message(head.tag, head.total(), server) {
+                return Some(lost);
+            }
+            self.put_in_local();
+        }
+    }
+
+    pub(super) fn is_swallowing(&self) -> bool {
+        matches!(self.expect.front(), Some(Expect::Prefix))
+    }
+
+    /// One whole message other than a row, at `ready`.
+    pub(super) fn message(&mut self, tag: u8, total: usize, server: &mut ServerConn) -> Option<Lost> {
+        let body = self.down.get(self.ready + 5..self.ready + total).unwrap_or_default();
+        let mut forward = !self.is_swallowing();
+        match tag {
+            b'Z' => {
+                let status = body.first().and_then(|b| TransactionStatus::from_byte(*b));
+                forward = self.ready_for_query(status);
+            }
+            b'C' | b'I' | b's' => {
+                let tag_text = if tag == b'C' { parse_command_tag(body).unwrap_or_default() } else { "" };
+                let mark = match self.expect.front() {
+                    Some(Expect::Query { mark }) if *mark != 0 => {
+                        self.query_done += 1;
+                        Some(mark + self.query_done - 1)
+                    }
+                    Some(Expect::Execute { mark }) => {
+                        let mark = *mark;
+                        let tag_text = tag_text.to_owned();
+                        self.expect.pop_front();
+                        if mark != 0 && tag != b's' {
+                            self.done.push(Done::Command { mark, tag: tag_text });
+                        }
+                        self.take(total, true);
+                        return None;
+                    }
+                    _ => None,
+                };
+                if let Some(mark) = mark {
+                    let tag = tag_text.to_owned();
+                    self.done.push(Done::Command { mark, tag });
+                }
+            }
+            b'1' => {
+                if let Some(Expect::Parse { forward: wanted, key }) = self.expect.pop_front() {
+                    forward = wanted;
+                    if let Some(key) = key {
+                        self.done.push(Done::Prepared(key));
+                    }
+                }
+            }
+            b'2' => {
+                self.expect.pop_front();
+            }
+            b'3' => {
+                if let Some(Expect::Close { forward: wanted }) = self.expect.pop_front() {
+                    forward = wanted;
+                }
+            }
+            b'T' | b'n' => {
+                if matches!(self.expect.front(), Some(Expect::DescribeStatement | Expect::DescribePortal)) {
+                    self.expect.pop_front();
+                }
+            }
+            b'G' => self.copy_in_begins(),
+            b'S' => server.note_parameter(body),
+            b'E' => return self.error(total),
+            b'N' if is_going_down(body) => {
+                // The farewell of a server that is stopped at once; what matters follows or the line is cut.
+                forward = false;
+            }
+            _ => {}
+        }
+        self.take(total, forward);
+        None
+    }
+
+    /// Advances over one message: forwarded, or cut out.
+    pub(super) fn take(&mut self, total: usize, forward: bool) {
+        if forward {
+            self.ready += total;
+            self.answered = true;
+        } else {
+            self.cut(total);
+        }
+    }
+
+    pub(super) fn ready_for_query(&mut self, status: Option<TransactionStatus>) -> bool {
+        let front = self.expect.pop_front();
+        self.query_done = 0;
+        self.skipping = false;
+        self.copy_in = false;
+        self.status = status;
+        match front {
+            Some(Expect::Sync { forward }) => forward,
+            Some(Expect::Prefix) => false,
+            _ => true,
+        }
+    }
+
+    pub(super) fn error(&mut self, total: usize) -> Option<Lost> {
+        let body = self.down.get(self.ready + 5..self.ready + total).unwrap_or_default();
+        let fields = ErrorFields::parse(body).unwrap_or_default();
+        if fields.is_fatal() {
+            return Some(Lost { said: Some(fields), io: None });
+        }
+        self.copy_in = false;
+        match self.expect.front() {
+            Some(Expect::Prefix) => {
+                self.swallowed_error = Some(fields);
+                self.cut(total);
+                return None;
+            }
+            Some(Expect::Query { .. }) => {}
+            Some(Expect::Refuse(instead)) => {
+                let instead = instead.clone();
+                self.cut(total);
+                self.insert(&instead);
+                self.skip_to_sync();
+                return None;
+            }
+            _ => self.skip_to_sync(),
+        }
+        self.done.push(Done::Error(fields));
+        self.take(total, true);
+        None
+    }
+
+    /// An error in the extended protocol: the server answers nothing more before Sync.
+    pub(super) fn skip_to_sync(&mut self) {
+        self.skipping = true;
+        while let Some(next) = self.expect.front() {
+            match next {
+                Expect::Sync { .. } | Expect::Query { .. } | Expect::Prefix => break,
+                Expect::Parse { key: Some(key), .. } => self.done.push(Done::NotPrepared(*key)),
+                Expect::Parse { key: None, .. }
+                | Expect::Bind
+                | Expect::Close { .. }
+                | Expect::DescribeStatement
+                | Expect::DescribePortal
+                | Expect::Execute { .. }
+                | Expect::Local(_)
+                | Expect::Refuse(_) => {}
+            }
+            self.expect.pop_front();
+        }
+    }
+
+    /// A server that reads CopyData ignores Sync, also one that was sent ahead right after Execute; the client sends
+    /// another after CopyDone. Source: PostgreSQL docs, "Message Flow", COPY operations.
+    pub(super) fn copy_in_begins(&mut self) {
+        self.copy_in = true;
+        if matches!(self.expect.front(), Some(Expect::Execute { .. })) {
+            self.expect.retain(|answer| !matches!(answer, Expect::Sync { .. }));
+            self.open_batch = true;
+        }
+    }
+
+    pub(super) fn put_in_local(&mut self) {
+        if self.pass > 0 {
+            return;
+        }
+        while let Some(Expect::Local(_)) = self.expect.front() {
+            if let Some(Expect::Local(bytes)) = self.expect.pop_front() {
+                self.insert(&bytes);
+            }
+        }
+    }
+
+    /// Lets entries of the proxy's own at the head of the queue take their turn.
+    pub fn settle(&mut self) {
+        self.put_in_local();
+    }
+
+    /// Cuts `n` bytes at `ready` out of what the client gets.
+    pub(super) fn cut(&mut self, n: usize) {
+        if self.ready == 0 {
+            self.down.advance(n);
+        } else {
+            let tail = self.down.split_off(self.ready + n);
+            self.down.truncate(self.ready);
+            self.down.unsplit_or_copy(tail);
+        }
+    }
+
+    pub(super) fn insert(&mut self, bytes: &[u8]) {
+        if self.ready == self.down.len() {
+            self.down.extend_from_slice(bytes);
+        } else {
+            let tail = self.down.split_off(self.ready);
+            self.down.extend_from_slice(bytes);
+            self.down.unsplit_or_copy(tail);
+        }
+        self.ready += bytes.len();
+        self.answered = true;
+    }
+}
+
+trait Rejoin {
+    fn unsplit_or_copy(&mut self, tail: BytesMut);
+}
+
+impl Rejoin for BytesMut {
+    /// The gap before `tail` makes it another piece of the same allocation: short tails are copied.
+    fn unsplit_or_copy(&mut self, tail: BytesMut) {
+        if self.is_empty() {
+            *self = tail;
+        } else {
+            self.extend_from_slice(&tail);
+        }
+    }
+}
+
+/// SQLSTATE class 57P: the server is being shut down, crashed, or cannot serve.
+fn is_going_down(body: &[u8]) -> bool {
+    ErrorFields::parse(body).is_ok_and(|f| f.code.starts_with("57P"))
+}

@@ -1,0 +1,135 @@
+//! A server joins a turn: the lease, the client's settings on it, and the transaction it enters.
+//! Must not know messages.
+
+use tokio::time::Instant;
+
+use super::client::{Client, Flow, Place};
+use super::txn::Txn;
+use crate::cluster::{Leased, Need};
+use crate::config::{PoolMode, ReadConsistency};
+use crate::pool::ServerError;
+use crate::shard::ShardId;
+use crate::stats::SessionState;
+use crate::wire::{ClientFacing, ErrorReport, FrontendWriter, SqlState};
+
+impl Client {
+    /// Takes a server of `shard` into this turn, brings it to the client's settings and into its transaction.
+    pub(super) async fn join(&mut self, shard: ShardId, need: Need) -> Flow {
+        let Place::Database { served, pools } = &self.place else { return Flow::End };
+        let found = self.kept.iter().position(|k| k.leased.server().shard == shard);
+        let leased = match found {
+            Some(at) => {
+                let kept = self.kept.swap_remove(at);
+                self.turn.new_pins = kept.pins;
+                Ok(kept.leased)
+            }
+            None => match served.cluster.lease_now(pools, shard, need) {
+                Some(leased) => Ok(leased),
+                None => {
+                    let asked = Instant::now();
+                    self.stats.set_state(SessionState::Waiting);
+                    let leased = Box::pin(served.cluster.lease(pools, shard, need)).await;
+                    self.stats.set_state(SessionState::Active);
+                    let now = Instant::now();
+                    self.turn.queue_us += now.duration_since(asked).as_micros() as u64;
+                    self.turn.leased_at = Some(now);
+                    leased
+                }
+            },
+        };
+        let mut leased = match leased {
+            Ok(leased) => leased,
+            Err(error) => {
+                self.refuse(&error.report());
+                return Flow::Continue;
+            }
+        };
+        leased.mark_dirty();
+        self.cancel.add(&leased);
+        if !leased.is_applied(&self.vars.settings)
+            && let Err(error) = Box::pin(leased.apply(&self.vars.settings)).await
+        {
+            Box::pin(self.settings_refused(leased, error)).await;
+            return Flow::Continue;
+        }
+        self.x.start();
+        if let Txn::Held(held) = std::mem::take(&mut self.txn) {
+            self.x.up.put_query(held.script().as_bytes());
+            self.x.expect(crate::exec::Expect::Prefix);
+            self.txn = Txn::Open(Box::new(held.open()));
+        } else if self.turn.saved.is_none() {
+            self.turn.saved = Some(self.vars.clone());
+        }
+        self.server = Some(leased);
+        Flow::Continue
+    }
+
+    pub(super) async fn settings_refused(&mut self, leased: Leased, error: ServerError) {
+        self.cancel.clear().await;
+        let server = leased.server().clone();
+        let report = match &error {
+            ServerError::Sql(fields) if !fields.is_fatal() => {
+                leased.scrub_and_return();
+                ErrorReport::error(fields.sqlstate(), fields.message.clone()).with_detail(format!(
+                    "The session's settings could not be applied on server {}; the statement was not run.",
+                    server.config.address()
+                ))
+            }
+            ServerError::Io(_) | ServerError::Wire(_) | ServerError::Sql(_) => {
+                drop(leased);
+                server.report_failure(&error.to_string());
+                ErrorReport::error(SqlState::CONNECTION_FAILURE, error.to_string())
+                    .with_hint("Nothing was sent; try again.")
+            }
+        };
+        self.refuse(&report);
+    }
+
+    pub(super) fn pool_mode(&self) -> PoolMode {
+        match &self.place {
+            Place::Database { served, .. } => served.cluster.config().pool_mode,
+            Place::Admin => PoolMode::Transaction,
+        }
+    }
+
+    pub(super) fn consistency(&self) -> ReadConsistency {
+        if let Some(wanted) = self.vars.consistency {
+            return wanted;
+        }
+        match &self.place {
+            Place::Database { served, .. } => served.cluster.config().read_consistency,
+            Place::Admin => ReadConsistency::Primary,
+        }
+    }
+
+    /// What a read on a shard needs: the primary's freshness as far as this session has written there.
+    pub(super) fn read_need(&self, shard: ShardId) -> Need {
+        let consistency = self.consistency();
+        let only_primary =
+            consistency == ReadConsistency::Primary || self.vars.settings.may_be_serializable();
+        if self.pool_mode() == PoolMode::Session || only_primary {
+            return Need::PRIMARY;
+        }
+        if consistency == ReadConsistency::Eventual {
+            return Need { replica: true, only_replica: false, after: None };
+        }
+        let after = self.writes.iter().find(|(s, _)| *s == shard).map(|(_, at)| *at);
+        Need { replica: true, only_replica: false, after }
+    }
+
+    /// A transaction that has only done what any shard answers alike goes over to the shard of its first key.
+    pub(super) async fn leave_shard(&mut self) -> Flow {
+        let Some(mut server) = self.server.take() else { return Flow::Continue };
+        let left = server.run("ROLLBACK").await;
+        self.cancel.clear().await;
+        let was_open = std::mem::take(&mut self.txn);
+        if let Txn::Open(open) = was_open {
+            self.txn = Txn::Held(Box::new(open.hold()));
+        }
+        match left {
+            Ok(_) => server.mark_clean(Instant::now()),
+            Err(error) => tracing::debug!(%error, "a server could not be left and is closed"),
+        }
+        Flow::Continue
+    }
+}

@@ -1,0 +1,133 @@
+//! A server is lost under a client: a read is tried elsewhere, all else is told what is known of it.
+//! Must not know how a server is found.
+
+use bytes::BytesMut;
+
+use super::client::{Client, Flow};
+use super::txn::Txn;
+use crate::exec::Lost;
+use crate::stats::ErrorEvent;
+use crate::wire::{BackendWriter, ErrorFields, ErrorReport, SqlState};
+
+/// A read is tried on this many other servers when one dies under it.
+const RETRIES: u8 = 3;
+
+impl Client {
+    /// The server is gone: a read is tried elsewhere if the client has seen nothing yet, all else is told.
+    pub(super) async fn server_lost(&mut self, lost: Lost) -> Flow {
+        self.note_done();
+        let Some(server) = self.server.take() else { return Flow::End };
+        self.cancel.clear().await;
+        let state = server.server().clone();
+        drop(server); // dirty: closed
+        let why = match (&lost.said, &lost.io) {
+            (Some(fields), _) => fields.message.clone(),
+            (None, Some(io)) => io.to_string(),
+            (None, None) => "the server closed the connection unexpectedly".to_owned(),
+        };
+        state.report_failure(&why);
+        let address = state.config.address();
+        let torn = self.x.is_torn();
+        let answered = self.x.has_answered();
+        let was_open = matches!(self.txn, Txn::Open(_));
+        let in_batch = self.x.is_batch_open();
+        let owed = self.x.abandon();
+        self.note_done();
+        self.turn.effects.clear();
+        self.turn.new_pins.clear();
+        self.turn.barrier = false;
+        let wrote = std::mem::take(&mut self.turn.wrote) || std::mem::take(&mut self.turn.batch_wrote);
+        if torn {
+            return Flow::End; // half a row was passed on: only the end of the connection is honest
+        }
+        if self.turn.only_reads
+            && !was_open
+            && !answered
+            && self.turn.retries < RETRIES
+            && !self.replay.is_empty()
+        {
+            let replay = std::mem::take(&mut self.replay);
+            tracing::info!(server = %address, shard = %state.shard_name, why, "a read is tried on another server");
+            self.try_again(replay);
+            return Flow::Continue;
+        }
+        let Some(ready_owed) = owed else { return Flow::Continue };
+        let committing = std::mem::take(&mut self.turn.committing);
+        let unknown = if was_open { committing } else { wrote };
+        let report = lost_report(&lost, why, &address, &state.shard_name, unknown, was_open);
+        self.proxy.stats().error(ErrorEvent {
+            sqlstate: report.code.as_str().to_owned(),
+            message: report.message.clone(),
+            blame: "server",
+            database: self.stats.info().database.clone(),
+            user: self.stats.info().user.clone(),
+            shard: Some(state.shard_name.clone()),
+            server: Some(address),
+        });
+        if let Some(saved) = self.turn.saved.take() {
+            self.vars = saved;
+        }
+        if let Txn::Open(open) = std::mem::take(&mut self.txn) {
+            // The transaction is gone with its server; the client must still end it.
+            self.vars = open.saved.clone();
+            let mut held = open.hold();
+            held.failed = true;
+            held.replay.clear();
+            held.savepoints.clear();
+            self.txn = Txn::Held(Box::new(held));
+        }
+        self.turn.deferred.clear();
+        let status = self.status();
+        self.x.local(|out| {
+            out.put_report(&report);
+            if ready_owed {
+                out.put_ready(status);
+            }
+        });
+        self.turn.skip = !ready_owed && in_batch;
+        self.flush().await
+    }
+
+    pub(super) fn try_again(&mut self, replay: BytesMut) {
+        self.turn.retries += 1;
+        for name in std::mem::take(&mut self.turn.fresh) {
+            self.statements.remove(&name);
+        }
+        self.portals.clear();
+        self.turn.deferred.clear();
+        self.turn.stash = None;
+        self.turn.skip = false;
+        let mut inbuf = replay;
+        self.take_current(); // it is in what was kept
+        inbuf.extend_from_slice(&self.inbuf);
+        self.inbuf = inbuf;
+    }
+}
+
+/// What a client is told when its server is gone.
+fn lost_report(
+    lost: &Lost,
+    why: String,
+    address: &str,
+    shard: &str,
+    unknown: bool,
+    in_transaction: bool,
+) -> ErrorReport {
+    let detail = format!("Server {address} of shard \"{shard}\": {why}.");
+    if unknown {
+        return ErrorReport::error(
+            SqlState::TRANSACTION_RESOLUTION_UNKNOWN,
+            "the server was lost while a write was under way: it is not known whether it took effect",
+        )
+        .with_detail(detail)
+        .with_hint("It was not tried again. Look at the data before you repeat it.");
+    }
+    let code = lost.said.as_ref().map_or(SqlState::CONNECTION_FAILURE, ErrorFields::sqlstate);
+    let message = format!("connection to server {address} of shard \"{shard}\" was lost");
+    let hint = if in_transaction {
+        "The transaction is rolled back. End it with ROLLBACK and run it again."
+    } else {
+        "Nothing was changed; the statement can be sent again."
+    };
+    ErrorReport::error(code, message).with_detail(detail).with_hint(hint)
+}

@@ -1,0 +1,146 @@
+//! The end of an exchange: what the transaction has become, whether the server goes back or stays, what is recorded.
+//! Must not know messages.
+
+use tokio::time::Instant;
+
+use super::client::{Client, Kept, Place};
+use super::txn::{Open, Txn};
+use crate::config::PoolMode;
+use crate::shard::ShardId;
+use crate::stats::{Class, ErrorEvent, Timing};
+use crate::wire::{ErrorFields, TransactionStatus};
+
+impl Client {
+    /// Everything has been answered: the transaction status is known, the server may go back.
+    pub(super) async fn after_drain(&mut self) {
+        self.note_done();
+        self.record_timing();
+        self.turn.barrier = false;
+        self.turn.batch_wrote = false;
+        self.turn.flushed = false;
+        self.turn.split = false;
+        self.turn.effects.clear();
+        self.replay.clear();
+        self.turn.fresh.clear();
+        self.turn.retries = 0;
+        // No status: nothing was sent, the statement was refused before.
+        match self.x.status().unwrap_or(TransactionStatus::Idle) {
+            TransactionStatus::Idle => self.transaction_over().await,
+            status @ (TransactionStatus::InTransaction | TransactionStatus::Failed) => {
+                self.still_in_transaction(status)
+            }
+        }
+    }
+
+    pub(super) fn still_in_transaction(&mut self, status: TransactionStatus) {
+        if !matches!(self.txn, Txn::Open(_)) {
+            let saved = self.turn.saved.take().unwrap_or_else(|| self.vars.clone());
+            self.txn = Txn::Open(Box::new(Open::found(saved)));
+        }
+        if let Txn::Open(open) = &mut self.txn {
+            open.failed = status == TransactionStatus::Failed;
+            open.wrote |= self.turn.wrote;
+        }
+    }
+
+    pub(super) async fn transaction_over(&mut self) {
+        let Some(mut server) = self.server.take() else { return };
+        let shard = server.server().shard;
+        let mut wrote = std::mem::take(&mut self.turn.wrote);
+        if let Txn::Open(open) = std::mem::take(&mut self.txn) {
+            wrote |= open.wrote;
+            if let Some(after) = open.after {
+                self.vars = after;
+            }
+        }
+        self.turn.saved = None;
+        self.portals.clear();
+        self.stats.count_transaction();
+        if wrote && !server.is_replica() {
+            self.note_write(shard);
+        }
+        if std::mem::take(&mut self.turn.touched) {
+            server.applied = Some(self.vars.settings.clone());
+        }
+        if !self.cancel.clear_now() {
+            Box::pin(self.cancel.clear()).await;
+        }
+        let pins = std::mem::take(&mut self.turn.new_pins);
+        let keep = !pins.is_empty() || self.pool_mode() == PoolMode::Session;
+        if std::mem::take(&mut self.turn.spoiled) && !keep {
+            drop(server); // still dirty: closed
+        } else if keep {
+            self.stats.set_pin(pins.first().map(|p| p.as_str()));
+            self.kept.push(Kept { leased: server, pins });
+        } else {
+            server.mark_clean(self.turn.began.unwrap_or_else(Instant::now));
+            drop(server);
+        }
+        if self.turn.read_schema {
+            Box::pin(self.read_schema()).await;
+        }
+    }
+
+    /// DDL of this session is seen by its next statement.
+    pub(super) async fn read_schema(&mut self) {
+        self.turn.read_schema = false;
+        if let Place::Database { served, .. } = &self.place
+            && let Err(error) = served.cluster.reload_schema().await
+        {
+            tracing::warn!(%error, "the catalogs could not be read again after DDL");
+        }
+    }
+
+    pub(super) fn note_write(&mut self, shard: ShardId) {
+        let now = Instant::now();
+        match self.writes.iter_mut().find(|(s, _)| *s == shard) {
+            Some((_, at)) => *at = now,
+            None => self.writes.push((shard, now)),
+        }
+    }
+
+    pub(super) fn record_timing(&mut self) {
+        let (received, sent) = self.x.take_traffic();
+        self.stats.count_bytes(received, sent);
+        let (Some(verb), Some(server), Some(began)) = (self.turn.verb.take(), &self.server, self.turn.began)
+        else {
+            return;
+        };
+        let now = Instant::now();
+        let us = |from: Instant| now.duration_since(from).as_micros() as u64;
+        let timing = Timing {
+            queue_us: std::mem::take(&mut self.turn.queue_us),
+            server_us: us(self.turn.leased_at.unwrap_or(began)),
+            total_us: us(began),
+        };
+        self.proxy.stats().record(server.server().slot, server.is_replica(), class(verb), timing);
+        // The next statement of the same turn begins now.
+        self.turn.began = Some(now);
+        self.turn.leased_at = Some(now);
+    }
+
+    pub(super) fn record_server_error(&self, fields: &ErrorFields) {
+        let server = self.server.as_ref().map(|s| s.server());
+        self.proxy.stats().error(ErrorEvent {
+            sqlstate: fields.code.clone(),
+            message: fields.message.clone(),
+            blame: "client",
+            database: self.stats.info().database.clone(),
+            user: self.stats.info().user.clone(),
+            shard: server.map(|s| s.shard_name.clone()),
+            server: server.map(|s| s.config.address()),
+        });
+    }
+}
+
+fn class(verb: crate::route::Verb) -> Class {
+    use crate::route::Verb;
+    match verb {
+        Verb::Select => Class::Select,
+        Verb::Insert => Class::Insert,
+        Verb::Update => Class::Update,
+        Verb::Delete => Class::Delete,
+        Verb::Copy => Class::Copy,
+        Verb::Other => Class::Other,
+    }
+}

@@ -1,0 +1,142 @@
+//! Where a statement goes, the server at hand and the transaction being as they are, and what is noted of it.
+//! Must not do I/O.
+
+use super::client::{Client, Effect, Place};
+use super::feed::Step;
+use super::txn::Txn;
+use crate::cluster::Need;
+use crate::exec::Expect;
+use crate::route::{Access, Kind, Route, RouteError, Statement, Target};
+use crate::shard::ShardId;
+use crate::wire::FrontendWriter;
+
+impl Client {
+    /// What a route asks of the server that is, or is not, at hand. `None`: it is the right one.
+    pub(super) fn place(&mut self, route: &Route) -> Result<Option<Step>, RouteError> {
+        let shard = match route.target {
+            Target::Shard(shard) => Some(shard),
+            Target::Any => None,
+            Target::Fanout(_) => return self.place_fanout(),
+        };
+        let read = route.access == Access::Read && route.pin.is_none();
+        let Some(server) = &self.server else { return Ok(Some(self.lease_for(shard, read))) };
+        let here = server.server().shard;
+        let same_shard = shard.is_none_or(|s| s == here);
+        if self.is_open_failed()
+            || (same_shard && (read || !server.is_replica() || matches!(self.txn, Txn::Open(_))))
+        {
+            return Ok(None);
+        }
+        if let Txn::Open(open) = &self.txn {
+            if open.movable && !self.x.is_batch_open() {
+                return Ok(Some(if self.x.is_drained() { Step::Move } else { Step::Drain }));
+            }
+            return Err(self.second_shard(shard));
+        }
+        if !self.x.is_batch_open() {
+            return Ok(Some(Step::Drain));
+        }
+        if self.turn.batch_wrote {
+            return Err(self.second_shard(shard));
+        }
+        self.close_batch();
+        Ok(Some(Step::Drain))
+    }
+
+    /// Ends the batch on its server without the client's Sync: what it did were reads, so nothing is lost by it.
+    pub(super) fn close_batch(&mut self) {
+        self.turn.split = true;
+        self.x.up.put_sync();
+        self.x.expect(Expect::Sync { forward: false });
+        self.turn.only_reads = false;
+    }
+
+    pub(super) fn lease_for(&mut self, shard: Option<ShardId>, read: bool) -> Step {
+        let default = self.default_shard();
+        let shard = shard.or_else(|| self.kept.first().map(|k| k.leased.server().shard)).unwrap_or(default);
+        let replica = match &self.txn {
+            Txn::None => read,
+            Txn::Held(held) => {
+                read && held.modes.read_only == Some(true) && held.modes.isolation != Some("SERIALIZABLE")
+            }
+            Txn::Open(_) => false,
+        };
+        let need = if replica { self.read_need(shard) } else { Need::PRIMARY };
+        Step::Lease { shard, need }
+    }
+
+    pub(super) fn place_fanout(&mut self) -> Result<Option<Step>, RouteError> {
+        if !self.txn.is_none() {
+            return Err(RouteError::Refused {
+                what: "a statement over several shards inside a transaction".into(),
+                hint: "Add a condition on the sharding key, or run it outside BEGIN … COMMIT.".into(),
+            });
+        }
+        if self.server.is_none() {
+            return Ok(None);
+        }
+        if self.x.is_batch_open() {
+            if self.turn.batch_wrote {
+                return Err(self.second_shard(None));
+            }
+            self.close_batch();
+        }
+        Ok(Some(Step::Drain))
+    }
+
+    pub(super) fn second_shard(&self, wanted: Option<ShardId>) -> RouteError {
+        let Place::Database { served, .. } = &self.place else {
+            return RouteError::Refused { what: "this statement".into(), hint: String::new() };
+        };
+        let name = |shard| served.cluster.shard_name(shard);
+        let here =
+            self.server.as_ref().map_or_else(|| "another".to_owned(), |s| s.server().shard_name.clone());
+        let wanted = wanted.map_or_else(|| "other shards".to_owned(), |s| format!("shard \"{}\"", name(s)));
+        RouteError::Refused {
+            what: format!("the transaction is on shard \"{here}\", and this statement needs {wanted}"),
+            hint: "A transaction stays on one shard; commit it first, or use keys of the same shard.".into(),
+        }
+    }
+
+    pub(super) fn default_shard(&self) -> ShardId {
+        match &self.place {
+            Place::Database { served, .. } => served.cluster.config().map.default_shard,
+            Place::Admin => ShardId(0),
+        }
+    }
+
+    /// Takes note of what a statement that goes out will do to the session. The mark for its [`Expect`].
+    pub(super) fn note_statement(&mut self, statement: &Statement, route: &Route) -> u32 {
+        self.stats.count_statement();
+        self.turn.verb.get_or_insert(route.verb);
+        if route.access == Access::Write {
+            self.turn.wrote = true;
+            self.turn.batch_wrote = true;
+        }
+        if route.access != Access::Read {
+            self.turn.only_reads = false;
+        }
+        if let Txn::Open(open) = &mut self.txn {
+            let harmless = route.access == Access::Read && route.pin.is_none() && !route.binds_transaction;
+            let tracked = matches!(
+                statement.kind(),
+                Kind::Set(_)
+                    | Kind::Savepoint(_)
+                    | Kind::Release(_)
+                    | Kind::RollbackTo(_)
+                    | Kind::SetTransaction(_)
+            );
+            open.movable &= route.target == Target::Any && (harmless || tracked);
+        }
+        let plain = matches!(statement.kind(), Kind::Query | Kind::CopyIn | Kind::Empty | Kind::Show(_));
+        if plain && route.pin.is_none() {
+            return 0;
+        }
+        if !plain {
+            self.turn.barrier = true;
+        }
+        self.turn.committing |= matches!(statement.kind(), Kind::Commit { .. } | Kind::TwoPhase);
+        self.turn.effects.push(Effect { statement: statement.clone(), pin: route.pin });
+        self.turn.effects.len() as u32
+    }
+}
