@@ -17,6 +17,7 @@
 //! | [`exec`] | carries out a `Route`: relay, scatter |
 //! | [`admin`] | all that an operator sees or orders |
 //! | [`session`] | one client's life from accept to close |
+//! | [`http`] | health, data and figures over HTTP |
 //! | [`local`] | PostgreSQL clusters on this machine, for the demo and the tests |
 //! | [`cli`] | the command line: builds the rooms from the config, accepts, drains |
 
@@ -26,6 +27,7 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod exec;
+pub mod http;
 pub mod local;
 pub mod pool;
 pub mod route;

@@ -801,7 +801,9 @@ fn the_containers_have_the_demos_map_and_a_service_for_every_server() {
     let shipped_config = Config::load(shipped("proxy.toml")).unwrap().config;
     let docker = Config::load(shipped("docker/proxy.toml")).unwrap().config;
     let differences = changes(&shipped_config, &docker).unwrap();
-    assert_eq!(differences.applied, ["database \"app\": servers"], "all else is the same");
+    // Behind a published port nobody is let in without credentials.
+    assert_eq!(differences.applied, ["http", "database \"app\": servers"], "all else is the same");
+    assert_eq!(docker.http.unwrap().user, None);
     let compose = fs::read_to_string(shipped("docker-compose.yml")).unwrap();
     let here = shipped_config.databases[0].shards.iter().flat_map(|s| &s.servers);
     let there = docker.databases[0].shards.iter().flat_map(|s| &s.servers);

@@ -106,6 +106,7 @@ fn config() -> Config {
             query: None,
             drain: Duration::from_secs(1),
         },
+        http: None,
         log: Log { filter: "info".to_owned(), json: false },
     }
 }

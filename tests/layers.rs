@@ -23,12 +23,19 @@ const ROOMS: &[(&str, &[&str])] = &[
         "session",
         &["wire", "shard", "catalog", "rows", "stats", "config", "route", "pool", "cluster", "exec", "admin"],
     ),
+    (
+        "http",
+        &[
+            "wire", "shard", "catalog", "rows", "stats", "config", "route", "pool", "cluster", "exec",
+            "admin", "session",
+        ],
+    ),
     ("local", &[]),
     (
         "cli",
         &[
             "wire", "shard", "catalog", "rows", "stats", "config", "route", "pool", "cluster", "exec",
-            "admin", "session", "local",
+            "admin", "session", "http", "local",
         ],
     ),
 ];

@@ -27,7 +27,7 @@ type Running = JoinHandle<Result<(), Failure>>;
 pub(super) fn main(args: args::Demo) -> Result<(), Failure> {
     let text = demo_text(args.port_base).ok_or_else(|| {
         Failure::new(format!("--port-base {} leaves no room for the demo's ports", args.port_base))
-            .remedy("choose one from 1 to 64535")
+            .remedy("choose one from 1 to 64534")
     })?;
     let path = args.data.dir.join("proxy.toml");
     let config = Config::parse(&text, &path, &|name| std::env::var(name).ok())?.config;
@@ -42,7 +42,7 @@ async fn demo(args: args::Demo, config: Arc<Config>, text: String) -> Result<(),
         port_base: args.port_base,
         shards: DEMO_SERVERS / 2,
         fresh: args.fresh,
-        also: config.listen.iter().map(|addr| (addr.port(), "the proxy".to_owned())).collect(),
+        also: own_ports(&config),
     };
     let cluster = tokio::select! {
         up = Cluster::up(&options, &ui::say) => up?,
@@ -80,6 +80,13 @@ async fn demo(args: args::Demo, config: Arc<Config>, text: String) -> Result<(),
         () = runtime::interrupted() => {} // a second Ctrl-C: what still runs is stopped at once, by being dropped
     }
     result
+}
+
+/// The ports of the proxy itself, for they too must be free.
+fn own_ports(config: &Config) -> Vec<(u16, String)> {
+    let proxy = config.listen.iter().map(|addr| (addr.port(), "the proxy".to_owned()));
+    let http = config.http.iter().map(|http| (http.listen.port(), "the proxy's HTTP server".to_owned()));
+    proxy.chain(http).collect()
 }
 
 /// The configuration is there to be looked at and to be used with `pgherd -c`.
@@ -137,6 +144,13 @@ fn banner(config: &Config, user: &str, took: Duration) -> String {
         config.listen.first().map_or(("127.0.0.1".into(), 6432), |addr| (addr.ip().to_string(), addr.port()));
     let psql = |name: &str, database: &str| format!("psql postgres://{name}:{name}@{host}:{port}/{database}");
     let app = psql("app", "app");
+    let http = config.http.as_ref().map_or_else(String::new, |http| {
+        let base = format!("http://{}", http.listen);
+        format!(
+            "The same over HTTP:\n\n  \
+               curl {base}/api/health\n\n"
+        )
+    });
     format!(
         "\nUp after {seconds:.1} s: three shards behind one port. Paste into another terminal:\n\n  \
            {app}\n\n\
@@ -146,6 +160,7 @@ fn banner(config: &Config, user: &str, took: Duration) -> String {
            INSERT INTO users (user_id, name, email) VALUES ('me', 'Me', 'me@example.com') RETURNING *;\n\n\
          And what the proxy saw of it:\n\n  \
            {admin} -c 'SHOW LATENCY'\n\n\
+         {http}\
          Ctrl-C stops everything; the next `pgherd demo` finds the data again.",
         seconds = took.as_secs_f64(),
         admin = psql("admin", "pgherd"),

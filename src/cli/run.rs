@@ -1,15 +1,20 @@
 //! `pgherd run`: the proxy itself, until it is told to stop.
 //! Must not know how a command line looks.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{Failure, runtime};
 use crate::config::Config;
+use crate::http;
 use crate::session::{Proxy, StartError};
 
 /// Clients that may wait to be accepted.
@@ -49,14 +54,18 @@ pub(super) async fn run(config: Arc<Config>, control: Control) -> Result<(), Fai
     .map_err(|e| Failure::new(format!("cannot start: {e}")))?
     .map_err(|e| Failure::new(e.to_string()))?;
     for address in &config.listen {
-        let listener = listen(*address).map_err(|source| {
-            let taken = source.kind() == std::io::ErrorKind::AddrInUse;
-            let failure = Failure::new(StartError::Listen { address: *address, source }.to_string());
-            if taken { failure.remedy("Stop what listens there, or change proxy.listen.") } else { failure }
-        })?;
+        let listener = listen_or_say(*address, "proxy.listen")?;
         tokio::spawn(proxy.clone().accept(listener));
         tracing::info!(%address, "listening");
     }
+    let http = match &config.http {
+        Some(http) => {
+            let listener = listen_or_say(http.listen, "http.listen")?;
+            tracing::info!(address = %http.listen, "listening for HTTP");
+            Some(tokio::spawn(http::serve(proxy.clone(), listener)))
+        }
+        None => None,
+    };
     // In the foreground nobody waits for it.
     let _ = control.ready.send(());
     tokio::select! {
@@ -68,7 +77,7 @@ pub(super) async fn run(config: Arc<Config>, control: Control) -> Result<(), Fai
     let clients = proxy.clients();
     tracing::info!(clients, "draining");
     tokio::select! {
-        drained = proxy.drained(config.timeouts.drain) => {
+        drained = drained(&proxy, http, config.timeouts.drain) => {
             if !drained {
                 tracing::warn!(clients = proxy.clients(), "clients were still in a transaction at the end");
             }
@@ -78,8 +87,29 @@ pub(super) async fn run(config: Arc<Config>, control: Control) -> Result<(), Fai
     Ok(())
 }
 
+/// Waits until all requests are answered and all clients are gone, or the time is over; whether they are gone.
+async fn drained(proxy: &Proxy, http: Option<JoinHandle<()>>, limit: Duration) -> bool {
+    let all = async {
+        if let Some(http) = http {
+            // Its end is all that is waited for.
+            let _ = http.await;
+        }
+        proxy.drained(limit).await
+    };
+    timeout(limit, all).await.unwrap_or(false)
+}
+
+/// A listening socket, or why there is none; `key` is the setting that names the address.
+fn listen_or_say(address: SocketAddr, key: &str) -> Result<TcpListener, Failure> {
+    listen(address).map_err(|source| {
+        let taken = source.kind() == std::io::ErrorKind::AddrInUse;
+        let failure = Failure::new(StartError::Listen { address, source }.to_string());
+        if taken { failure.remedy(format!("Stop what listens there, or change {key}.")) } else { failure }
+    })
+}
+
 /// A listening socket with a backlog that a storm of reconnects fits into.
-fn listen(address: std::net::SocketAddr) -> std::io::Result<TcpListener> {
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;

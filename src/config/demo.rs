@@ -9,15 +9,20 @@ pub const DEMO_SERVERS: u16 = 6;
 
 /// The proxy's port is this much above the base.
 const PROXY_ABOVE_BASE: u16 = 1000;
+/// The HTTP server's port in the shipped file; with another base it is the one after the proxy's.
+const HTTP_PORT: u16 = 3000;
 
 const SHIPPED: &str = include_str!("../../proxy.toml");
 
-/// The shipped `proxy.toml` with its servers on `base` to `base + 5` and the proxy on `base + 1000`.
+/// The shipped `proxy.toml` with its servers on `base` to `base + 5`, the proxy on `base + 1000` and its HTTP server on
+/// the port after that (with the usual base: on 3000).
 ///
-/// `None` if those are not all ports: `base` must be 1 to 64535.
+/// `None` if those are not all ports: `base` must be 1 to 64534.
 #[must_use]
 pub fn demo_text(base: u16) -> Option<String> {
     let shift = |port: u16| base.checked_add(port.checked_sub(DEMO_PORT_BASE)?).filter(|_| base > 0);
+    let proxy = shift(DEMO_PORT_BASE + PROXY_ABOVE_BASE)?;
+    let http = if base == DEMO_PORT_BASE { HTTP_PORT } else { proxy.checked_add(1)? };
     let mut text = String::with_capacity(SHIPPED.len());
     for line in SHIPPED.split_inclusive('\n') {
         match port_in(line) {
@@ -25,7 +30,7 @@ pub fn demo_text(base: u16) -> Option<String> {
                 let shifted = shift(port)?;
                 text.push_str(&format!("{before}{shifted}{after}"));
             }
-            None => text.push_str(&in_proxy_line(line, shift(DEMO_PORT_BASE + PROXY_ABOVE_BASE)?)),
+            None => text.push_str(&in_own_line(line, proxy, http)),
         }
     }
     Some(text)
@@ -40,9 +45,12 @@ fn port_in(line: &str) -> Option<(&str, u16, &str)> {
     Some((before, digits.parse().ok()?, after))
 }
 
-/// The proxy's own port, in its address and in the psql line beside it.
-fn in_proxy_line(line: &str, port: u16) -> String {
-    if line.starts_with("listen") { line.replace("6432", &port.to_string()) } else { line.to_owned() }
+/// The proxy's own ports, in its addresses and in what is said beside them.
+fn in_own_line(line: &str, proxy: u16, http: u16) -> String {
+    if !line.starts_with("listen") {
+        return line.to_owned();
+    }
+    line.replace("6432", &proxy.to_string()).replace(&HTTP_PORT.to_string(), &http.to_string())
 }
 
 #[cfg(test)]
@@ -55,21 +63,22 @@ mod tests {
     }
 
     #[test]
-    fn only_the_servers_and_the_proxy_move() {
+    fn only_the_servers_the_proxy_and_its_http_server_move() {
         let moved = demo_text(15432).unwrap();
         let changed: Vec<(&str, &str)> =
             SHIPPED.lines().zip(moved.lines()).filter(|(old, new)| old != new).collect();
-        assert_eq!(changed.len(), usize::from(DEMO_SERVERS) + 1);
+        assert_eq!(changed.len(), usize::from(DEMO_SERVERS) + 2);
         assert!(changed[0].1.contains("[\"127.0.0.1:16432\"]") && changed[0].1.contains("-p 16432 "));
-        for ((_, line), port) in changed[1..].iter().zip(15432..) {
+        assert!(changed[1].1.contains("\"127.0.0.1:16433\"") && changed[1].1.contains(":16433/"));
+        for ((_, line), port) in changed[2..].iter().zip(15432..) {
             assert!(line.contains(&format!("port = {port},")), "{line}");
         }
     }
 
     #[test]
     fn ports_that_do_not_exist_are_refused() {
-        assert!(demo_text(64535).is_some());
-        for base in [0, 64536, u16::MAX] {
+        assert!(demo_text(64534).is_some());
+        for base in [0, 64535, u16::MAX] {
             assert_eq!(demo_text(base), None, "{base}");
         }
     }

@@ -20,6 +20,7 @@ pub(super) struct RawConfig {
     pub(super) tls: Field<RawTls>,
     pub(super) timeouts: RawTimeouts,
     pub(super) log: RawLog,
+    pub(super) http: Field<RawHttp>,
     pub(super) pool: RawPool,
     pub(super) user: Vec<Spanned<RawUser>>,
     pub(super) database: Vec<Spanned<RawDatabase>>,
@@ -59,6 +60,30 @@ pub(super) struct RawTimeouts {
 pub(super) struct RawLog {
     pub(super) filter: Field<String>,
     pub(super) format: Field<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawHttp {
+    pub(super) listen: Field<String>,
+    pub(super) user: Field<String>,
+    pub(super) database: Field<String>,
+    pub(super) max_connections: Field<u64>,
+    pub(super) max_sessions: Field<u64>,
+    pub(super) max_body_bytes: Field<u64>,
+    pub(super) max_rows: Field<u64>,
+    pub(super) timeout_ms: Field<u64>,
+    pub(super) bulk_per_shard: bool,
+    pub(super) token: Vec<Spanned<RawToken>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawToken {
+    pub(super) user: Field<String>,
+    pub(super) token: Field<String>,
+    pub(super) token_env: Field<String>,
+    pub(super) token_file: Field<String>,
 }
 
 #[derive(Deserialize, Default)]

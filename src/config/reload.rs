@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::shard::{Map, Placement, TableName};
 
 use super::error::{ConfigError, ConfigErrors};
-use super::types::{Config, Control, Database, User, UserAuth};
+use super::types::{Config, Control, Database, Http, User, UserAuth};
 
 /// What a reload does.
 #[derive(Debug, Clone)]
@@ -48,6 +48,7 @@ pub fn changes(old: &Config, new: &Config) -> Result<Changes, ConfigErrors> {
     };
     process(&mut changes, old, new);
     settings(&mut changes, old, new);
+    http(&mut changes, old, new);
     users(&mut changes, old, new);
     let errors = databases(&mut changes, old, new);
     if errors.is_empty() { Ok(changes) } else { Err(ConfigErrors(errors)) }
@@ -82,6 +83,47 @@ fn settings(changes: &mut Changes, old: &Config, new: &Config) {
             changes.applied.push(what.to_owned());
         }
     }
+}
+
+/// The address, and whether there is a server at all, is the process's; the rest is looked up at each request.
+fn http(changes: &mut Changes, old: &Config, new: &Config) {
+    match (&old.http, &new.http) {
+        (None, None) => {}
+        (Some(before), Some(after)) => {
+            if before.listen != after.listen {
+                let (stays, asked) = (before.listen, after.listen);
+                changes.restart.push(format!("http.listen: {stays} stays, {asked} needs a restart"));
+            }
+            // Rules that hold between the address and the rest were checked for the new address.
+            let unsafe_here = !before.listen.ip().is_loopback() && after.user.is_some();
+            if unsafe_here {
+                changes.restart.push("http.user: needs a restart".to_owned());
+            }
+            let user = if unsafe_here { before.user.clone() } else { after.user.clone() };
+            changes.config.http = Some(Http { listen: before.listen, user, ..after.clone() });
+            if http_differs(before, after) {
+                changes.applied.push("http".to_owned());
+            }
+        }
+        (before, after) => {
+            let on = |http: &Option<Http>| if http.is_some() { "on" } else { "off" };
+            changes.restart.push(format!("http: {} stays, {} needs a restart", on(before), on(after)));
+            changes.config.http.clone_from(before);
+        }
+    }
+}
+
+fn http_differs(a: &Http, b: &Http) -> bool {
+    let same_tokens = a.tokens.len() == b.tokens.len()
+        && a.tokens
+            .iter()
+            .zip(&b.tokens)
+            .all(|(x, y)| x.user == y.user && x.token.expose_secret() == y.token.expose_secret());
+    let rest = |http: &Http| {
+        let caps = (http.max_connections, http.max_sessions, http.max_body, http.max_rows);
+        (http.user.clone(), http.database.clone(), caps, http.timeout, http.bulk_per_shard)
+    };
+    !same_tokens || rest(a) != rest(b)
 }
 
 fn users(changes: &mut Changes, old: &Config, new: &Config) {

@@ -32,6 +32,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// Logging.
     pub log: Log,
+    /// The HTTP server; `None` is off.
+    pub http: Option<Http>,
 }
 
 impl Config {
@@ -290,4 +292,38 @@ pub struct Log {
     pub filter: String,
     /// One JSON object a line.
     pub json: bool,
+}
+
+/// The HTTP server.
+#[derive(Debug, Clone)]
+pub struct Http {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Who a request without credentials is; only on a loopback address.
+    pub user: Option<String>,
+    /// The database that the data API works on.
+    pub database: String,
+    /// Bearer tokens.
+    pub tokens: Vec<HttpToken>,
+    /// Connections at once; further ones wait.
+    pub max_connections: usize,
+    /// Statements at once; further ones wait, at most for `timeout`.
+    pub max_sessions: usize,
+    /// The longest body of a request, bytes. A streamed one is not bound by it as a whole, but each of its lines is.
+    pub max_body: usize,
+    /// The most rows in an answer that is not streamed, and records in a body that is not streamed.
+    pub max_rows: usize,
+    /// The end of a request, its wait for a session included; of a streamed one, the longest pause.
+    pub timeout: Duration,
+    /// Whether a bulk write of records for several shards is committed on each shard by itself.
+    pub bulk_per_shard: bool,
+}
+
+/// A secret that stands for a user.
+#[derive(Debug, Clone)]
+pub struct HttpToken {
+    /// Whom it stands for.
+    pub user: String,
+    /// What a client sends: `Authorization: Bearer …`.
+    pub token: SecretString,
 }

@@ -8,10 +8,12 @@ use std::thread;
 use std::time::Duration;
 
 use pgwire::api::auth::sasl::scram::ScramServerAuth;
+use quick_cache::sync::Cache;
 use rustls::pki_types::pem;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::password;
 use super::refusal::Refusal;
 use super::tls::DoorTls;
 use super::verifier::{ITERATIONS, Mint, Verifier};
@@ -32,6 +34,11 @@ pub struct Door {
     places: Arc<Semaphore>,
     /// For logins in clear: never knows a certificate.
     plain_scram: ScramServerAuth,
+    /// Whose passwords, sent as such, were found right, by [`Door::digest`]. A reload makes another door, which
+    /// remembers nothing.
+    pub(super) remembered: Cache<[u8; 32], Arc<User>>,
+    /// Places for passwords that are being checked.
+    pub(super) checking: Arc<Semaphore>,
 }
 
 struct Known {
@@ -109,8 +116,20 @@ impl Door {
             mint,
             places: Arc::new(Semaphore::new(config.limits.max_unauthenticated.min(Semaphore::MAX_PERMITS))),
             plain_scram: ScramServerAuth::new(),
+            remembered: Cache::new(password::REMEMBERED),
+            checking: Arc::new(Semaphore::new(password::AT_ONCE)),
             config,
         })
+    }
+
+    /// The user of that name.
+    pub(super) fn user(&self, name: &str) -> Option<Arc<User>> {
+        self.users.get(name).map(|known| known.user.clone())
+    }
+
+    /// What stands for a name and a password where they are remembered.
+    pub(super) fn digest(&self, name: &str, password: &SecretString) -> [u8; 32] {
+        self.mint.digest(name, password)
     }
 
     pub(super) fn login_timeout(&self) -> Duration {

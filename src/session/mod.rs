@@ -15,6 +15,7 @@ mod local; // statements the proxy answers itself
 mod lost; // a server is lost under a client
 mod over; // the end of an exchange
 mod packet; // startup packets: bytes to meaning
+mod password; // a password sent as such
 mod place; // where a statement goes
 mod prepared; // a client's statements and portals
 mod proxy; // all of it: databases at work, the acceptor

@@ -125,6 +125,10 @@ impl Proxy {
         self.clients.load(Relaxed)
     }
 
+    pub(super) fn door(&self) -> Arc<Door> {
+        self.door.load_full()
+    }
+
     pub(super) fn cancels(&self) -> &Cancels {
         &self.cancels
     }
@@ -252,7 +256,7 @@ impl Proxy {
         }
     }
 
-    fn record(&self, report: &ErrorReport, user: &str, database: &str) {
+    pub(super) fn record(&self, report: &ErrorReport, user: &str, database: &str) {
         self.stats.error(crate::stats::ErrorEvent {
             sqlstate: report.code.as_str().to_owned(),
             message: report.message.clone(),

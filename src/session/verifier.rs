@@ -3,11 +3,11 @@
 
 use std::fmt;
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{constant_time, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pgwire::api::auth::sasl::scram::ScramSecret;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::pool::ScramKeys;
 
@@ -52,6 +52,12 @@ impl Verifier {
         self.iterations
     }
 
+    /// Whether this is the password: about 0.5 ms of CPU.
+    pub(super) fn fits(&self, password: &SecretString) -> bool {
+        let keys = ScramKeys::derive(password, &self.salt, self.iterations);
+        constant_time::verify_slices_are_equal(&keys.stored_key(), &self.stored_key).is_ok()
+    }
+
     /// The form pgwire's exchange takes.
     pub(super) fn secret(&self) -> ScramSecret {
         ScramSecret::Verifier {
@@ -84,6 +90,16 @@ impl Mint {
         context.update(purpose);
         context.update(user.as_bytes());
         context.sign().as_ref().first_chunk().copied().unwrap_or_default() // HMAC-SHA-256 has 32 bytes
+    }
+
+    /// What stands for a name and a password where they are remembered.
+    pub(super) fn digest(&self, user: &str, password: &SecretString) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.0);
+        context.update(b"password\0");
+        context.update(&(user.len() as u64).to_be_bytes());
+        context.update(user.as_bytes());
+        context.update(password.expose_secret().as_bytes());
+        context.sign().as_ref().first_chunk().copied().unwrap_or_default()
     }
 
     /// The salt for a user, known or not.
@@ -134,6 +150,18 @@ mod tests {
         ] {
             assert_eq!(Verifier::parse(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_verifier_fits_its_password_only() {
+        let verifier = Verifier::derive(&"secret".into(), (0..16).collect());
+        assert!(verifier.fits(&"secret".into()));
+        for wrong in ["", "Secret", "secret ", "secre"] {
+            assert!(!verifier.fits(&wrong.into()), "{wrong}");
+        }
+        let mint = Mint::new();
+        assert!(!mint.fake("ann", 10).fits(&"secret".into()));
+        assert_ne!(mint.digest("a", &"bc".into()), mint.digest("ab", &"c".into()));
     }
 
     #[test]

@@ -13,6 +13,7 @@
 )]
 
 mod herd;
+mod http;
 mod pg;
 mod port;
 mod proxy;
@@ -21,6 +22,7 @@ mod sql;
 mod wait;
 
 pub use self::herd::{Herd, Shard};
+pub use self::http::{Answer, Http};
 pub use self::pg::Pg;
 pub use self::port::Port;
 pub use self::proxy::{Changes, Front, PATIENCE, failure, rows};

@@ -21,7 +21,8 @@ pub struct Front {
     pub port: u16,
     /// The servers.
     pub herd: Herd,
-    _reserved: Port,
+    http_port: Option<u16>,
+    _reserved: [Port; 2],
 }
 
 impl Drop for Front {
@@ -39,6 +40,8 @@ pub struct Changes {
     pub database: &'static str,
     /// Lines for `[timeouts]`.
     pub timeouts: &'static str,
+    /// Lines for `[http]`, e.g. `user = "admin"`; there is an HTTP server if there are any.
+    pub http: &'static str,
 }
 
 impl Front {
@@ -56,15 +59,21 @@ impl Front {
 
     /// A proxy over a herd that is up.
     pub async fn over(herd: Herd, sharded: bool, changes: Changes) -> Self {
-        let port = Port::reserve();
-        let text = configuration(&herd, port.number(), sharded, &changes);
+        let reserved = [Port::reserve(), Port::reserve()];
+        let ports = [reserved[0].number(), reserved[1].number()];
+        let text = configuration(&herd, ports, sharded, &changes);
         let loaded = Config::parse(&text, std::path::Path::new("test.toml"), &|_| None);
         let config = Arc::new(loaded.unwrap_or_else(|e| panic!("{e}\n{text}")).config);
         let address = config.listen[0];
         let listener = tokio::net::TcpListener::bind(address).await.unwrap();
-        let proxy = Proxy::start(config).unwrap();
+        let proxy = Proxy::start(config.clone()).unwrap();
         tokio::spawn(proxy.clone().accept(listener));
-        let front = Self { proxy, port: address.port(), herd, _reserved: port };
+        let http_port = config.http.as_ref().map(|http| http.listen.port());
+        if let Some(http) = &config.http {
+            let listener = tokio::net::TcpListener::bind(http.listen).await.unwrap();
+            tokio::spawn(pgherd::http::serve(proxy.clone(), listener));
+        }
+        let front = Self { proxy, port: address.port(), herd, http_port, _reserved: reserved };
         front.ready().await;
         front
     }
@@ -81,6 +90,11 @@ impl Front {
                 .then_some(())
         })
         .await;
+    }
+
+    /// A client of the HTTP server, without credentials. [`Changes::http`] must say something.
+    pub fn http(&self) -> super::Http {
+        super::Http::new(self.http_port.expect("Changes::http"))
     }
 
     /// A client of the proxy on database `app`.
@@ -113,12 +127,18 @@ impl Front {
     }
 }
 
-fn configuration(herd: &Herd, port: u16, sharded: bool, changes: &Changes) -> String {
-    let Changes { pool, database, timeouts } = changes;
+fn configuration(herd: &Herd, [port, http_port]: [u16; 2], sharded: bool, changes: &Changes) -> String {
+    let Changes { pool, database, timeouts, http } = changes;
+    let http = if http.is_empty() {
+        String::new()
+    } else {
+        format!("[http]\nlisten = \"127.0.0.1:{http_port}\"\n{http}")
+    };
     let mut text = format!(
         r#"
 [proxy]
 listen = ["127.0.0.1:{port}"]
+{http}
 [pool]
 {pool}
 [timeouts]

@@ -3,6 +3,7 @@
 
 mod collect;
 mod database;
+mod http;
 mod limits;
 mod map;
 mod pool;
@@ -60,6 +61,7 @@ fn config(c: &mut Checker<'_>, raw: RawConfig) -> Config {
     let users = user::users(c, &raw, &listen);
     let databases = database::databases(c, &raw.database, &pool, &users);
     user::pool_sizes_fit(c, &raw.user, &databases);
+    let http = http::http(c, raw.http.as_ref(), &listen, &users, &databases);
     Config {
         path: c.path().to_owned(),
         listen,
@@ -70,6 +72,7 @@ fn config(c: &mut Checker<'_>, raw: RawConfig) -> Config {
         limits,
         timeouts,
         log,
+        http,
     }
 }
 

@@ -1,0 +1,46 @@
+//! What every endpoint shares: the proxy, and the configuration in force when a request came.
+//! Must not know any endpoint.
+
+use std::sync::Arc;
+
+use crate::config::{Config, Http};
+use crate::session::Proxy;
+
+/// The state of the server; cheap to clone, one per process.
+#[derive(Clone)]
+pub(super) struct App(Arc<Shared>);
+
+struct Shared {
+    proxy: Arc<Proxy>,
+    /// The description of all endpoints, as JSON.
+    openapi: String,
+}
+
+impl App {
+    pub(super) fn new(proxy: Arc<Proxy>, openapi: String) -> Self {
+        Self(Arc::new(Shared { proxy, openapi }))
+    }
+
+    pub(super) fn proxy(&self) -> &Arc<Proxy> {
+        &self.0.proxy
+    }
+
+    pub(super) fn openapi(&self) -> &str {
+        &self.0.openapi
+    }
+
+    /// The settings in force: look them up once per request, for a reload may change them.
+    pub(super) fn settings(&self) -> Settings {
+        Settings(self.0.proxy.config())
+    }
+}
+
+/// `[http]` of one configuration.
+pub(super) struct Settings(Arc<Config>);
+
+impl Settings {
+    /// `None` only where a server without `[http]` was started.
+    pub(super) fn http(&self) -> Option<&Http> {
+        self.0.http.as_ref()
+    }
+}
