@@ -10,10 +10,15 @@ use utoipa::{IntoResponses, ToSchema};
 
 use crate::wire::{ErrorFields, ErrorReport, SqlState};
 
+/// Why a request failed. Boxed: most do not.
+#[derive(Debug, Clone)]
+pub(super) struct HttpError(Box<ErrorBody>);
+
 /// Why a request failed.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct HttpError {
+#[schema(as = Error)]
+pub(super) struct ErrorBody {
     /// The HTTP status, once more for those who only keep the body.
     #[schema(minimum = 400, maximum = 599)]
     status: u16,
@@ -52,7 +57,7 @@ impl HttpError {
 
     /// An error with another status than its code alone would give.
     pub(super) fn with_status(status: StatusCode, code: SqlState, message: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(ErrorBody {
             status: status.as_u16(),
             sqlstate: code.as_str().to_owned(),
             message: message.into(),
@@ -61,39 +66,40 @@ impl HttpError {
             table: None,
             column: None,
             constraint: None,
-        }
+        }))
     }
 
     /// The same with what to do about it.
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.0.hint = Some(hint.into());
         self
     }
 
     pub(super) fn status(&self) -> StatusCode {
-        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 }
 
 impl From<ErrorReport> for HttpError {
     fn from(report: ErrorReport) -> Self {
-        let ErrorReport { code, message, detail, hint, .. } = report;
-        Self { detail, hint, ..Self::new(code, message) }
+        let mut error = Self::new(report.code, report.message);
+        (error.0.detail, error.0.hint) = (report.detail, report.hint);
+        error
     }
 }
 
 impl From<ErrorFields> for HttpError {
     fn from(fields: ErrorFields) -> Self {
-        let code = fields.sqlstate();
-        let ErrorFields { message, detail, hint, .. } = fields;
-        Self { detail, hint, ..Self::new(code, message) }
+        let mut error = Self::new(fields.sqlstate(), fields.message);
+        (error.0.detail, error.0.hint) = (fields.detail, fields.hint);
+        error
     }
 }
 
 impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
         let status = self.status();
-        let mut response = (status, Json(self)).into_response();
+        let mut response = (status, Json(*self.0)).into_response();
         let headers = response.headers_mut();
         if status == StatusCode::UNAUTHORIZED {
             let basic = HeaderValue::from_static("Basic realm=\"pgherd\", charset=\"UTF-8\"");
@@ -113,17 +119,17 @@ impl IntoResponse for HttpError {
 pub(super) enum Refusals {
     /// No credentials, or wrong ones.
     #[response(status = 401)]
-    Unknown(HttpError),
+    Unknown(ErrorBody),
     /// The user may not do this.
     #[response(status = 403)]
-    Forbidden(HttpError),
+    Forbidden(ErrorBody),
     /// A server, a shard or the proxy is not there or too busy; nothing was done, unless the SQLSTATE is 08007: then
     /// nobody knows.
     #[response(status = 503)]
-    Unavailable(HttpError),
+    Unavailable(ErrorBody),
     /// It took too long and was cancelled.
     #[response(status = 504)]
-    TooLate(HttpError),
+    TooLate(ErrorBody),
 }
 
 /// The status for an error of a statement.
