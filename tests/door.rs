@@ -98,7 +98,13 @@ fn config() -> Config {
         ],
         databases: vec![database("shop"), database("other")],
         tls: None,
-        limits: Limits { max_clients: 100, max_unauthenticated: 100, max_message: 1 << 20, plan_cache: 1 },
+        limits: Limits {
+            max_clients: 100,
+            max_unauthenticated: 100,
+            max_message: 1 << 20,
+            max_notify: 1 << 20,
+            plan_cache: 1,
+        },
         timeouts: Timeouts {
             login: PATIENCE,
             idle: None,

@@ -1,6 +1,7 @@
 //! Which servers form which shard, their role and health, and the pools to them.
 //! Must not know SQL, clients or transactions.
 
+mod aside; // long-lived connections beside the pools
 mod error; // why no server can be had
 mod health; // probes
 mod schema; // catalogs of all shards, read and compared
@@ -8,6 +9,7 @@ mod server; // one server and what is known of it
 mod status; // all of it as plain rows
 mod topology; // choosing and leasing
 
+pub use self::aside::AsideError;
 pub use self::error::ClusterError;
 pub use self::server::ServerState;
 pub use self::status::{DatabaseStatus, Drift, Health, ServerStatus};

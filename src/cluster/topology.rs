@@ -33,8 +33,8 @@ pub struct Cluster {
     pub(super) shards: Vec<Vec<Arc<ServerState>>>,
     pub(super) control: Vec<Vec<ControlPool>>,
     pub(super) stats: Arc<Stats>,
-    tls: ServerTlsSettings,
-    keys: KeyCache,
+    pub(super) tls: ServerTlsSettings,
+    pub(super) keys: KeyCache,
     pools: Mutex<HashMap<Account, Arc<UserPools>>>,
     turn: AtomicU64,
     pub(super) schema: ArcSwapOption<Schema>,
@@ -380,7 +380,7 @@ impl Cluster {
     }
 
     /// The one primary of a shard. Two of them stop writes until an operator decides.
-    fn primary<'a>(
+    pub(super) fn primary<'a>(
         &self,
         shard: ShardId,
         servers: &'a [Arc<ServerState>],

@@ -34,6 +34,7 @@ pub(super) struct RawProxy {
     pub(super) max_clients: Field<u64>,
     pub(super) max_unauthenticated: Field<u64>,
     pub(super) max_message_bytes: Field<u64>,
+    pub(super) max_notify_bytes: Field<u64>,
     pub(super) plan_cache: Field<u64>,
 }
 

@@ -266,6 +266,8 @@ pub struct Limits {
     pub max_unauthenticated: usize,
     /// The longest message from a client, bytes; CopyData is streamed and not bound by it.
     pub max_message: usize,
+    /// Notifications that wait for one client, bytes; one that reads more slowly is ended.
+    pub max_notify: usize,
     /// Plans kept per database.
     pub plan_cache: usize,
 }

@@ -117,6 +117,7 @@ impl Exchange {
             }
             b'G' => self.copy_in_begins(),
             b'S' => server.note_parameter(body),
+            b'A' => forward = self.notification(server.pid),
             b'E' => return self.error(total),
             b'N' if is_going_down(body) => {
                 // The farewell of a server that is stopped at once; what matters follows or the line is cut.
@@ -126,6 +127,16 @@ impl Exchange {
         }
         self.take(total, forward);
         None
+    }
+
+    /// Whether it is for the client; its own process id is the one it knows.
+    fn notification(&mut self, server: u32) -> bool {
+        let Some(client) = self.notify_as else { return false };
+        let at = self.ready + 5;
+        if let Some(pid) = self.down.get_mut(at..at + 4).filter(|pid| **pid == server.to_be_bytes()) {
+            pid.copy_from_slice(&client.to_be_bytes());
+        }
+        true
     }
 
     /// Advances over one message: forwarded, or cut out.
@@ -144,11 +155,14 @@ impl Exchange {
         self.skipping = false;
         self.copy_in = false;
         self.status = status;
-        match front {
+        let forward = match front {
             Some(Expect::Sync { forward }) => forward,
             Some(Expect::Prefix) => false,
             _ => true,
-        }
+        };
+        self.held =
+            forward && self.hold_ready && self.expect.is_empty() && status == Some(TransactionStatus::Idle);
+        forward && !self.held
     }
 
     pub(super) fn error(&mut self, total: usize) -> Option<Lost> {

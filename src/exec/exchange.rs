@@ -90,6 +90,11 @@ pub struct Exchange {
     received: u64,
     sent: u64,
     pub(super) swallowed_error: Option<ErrorFields>,
+    /// The last ReadyForQuery outside a transaction is kept back, see [`Exchange::hold_ready`].
+    pub(super) hold_ready: bool,
+    pub(super) held: bool,
+    /// Notifications of a server go to the client, who knows itself by this process id.
+    pub(super) notify_as: Option<u32>,
 }
 
 impl Exchange {
@@ -220,6 +225,29 @@ impl Exchange {
     #[must_use]
     pub fn is_torn(&self) -> bool {
         self.pass > 0
+    }
+
+    /// Keeps back the ReadyForQuery of a transaction's end when nothing else is owed: whoever asks for it says it, by
+    /// [`Exchange::take_held`], when all that must come before it has been said.
+    pub fn hold_ready(&mut self, hold: bool) {
+        self.hold_ready = hold;
+    }
+
+    /// Whether a ReadyForQuery was kept back.
+    pub fn take_held(&mut self) -> bool {
+        std::mem::take(&mut self.held)
+    }
+
+    /// Whether a server's notifications are the client's, and under which process id it knows itself; else they are
+    /// dropped.
+    pub fn pass_notifications(&mut self, client: Option<u32>) {
+        self.notify_as = client;
+    }
+
+    /// Whether something waits to be written to the client.
+    #[must_use]
+    pub fn is_unsent(&self) -> bool {
+        self.ready > 0
     }
 
     /// Whether all is written and nothing owed.

@@ -2,10 +2,13 @@
 //! Must not know SQL text beyond what a route hands it, nor how clients log in.
 
 mod answers; // what a server says, message by message
+mod ear; // one listening connection
 mod exchange; // one client, one server, both directions
 mod expect; // what a server still owes
+mod notify; // who hears what
 mod scatter; // one statement on many shards, rows concatenated
 
 pub use self::exchange::{Event, Exchange, Lost, Watch};
 pub use self::expect::{Done, Expect};
+pub use self::notify::{Ended, Hub, Inbox, ListenError};
 pub use self::scatter::{Outcome, Request, Scatter, ScatterError};

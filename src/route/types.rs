@@ -54,6 +54,10 @@ pub enum Kind {
     Deallocate(Option<String>),
     /// DISCARD ALL | PLANS | SEQUENCES | TEMP, in upper case.
     Discard(String),
+    /// LISTEN channel (folded, unquoted, cut to 63 bytes).
+    Listen(String),
+    /// UNLISTEN channel, `None` for all.
+    Unlisten(Option<String>),
     /// PREPARE TRANSACTION, COMMIT PREPARED, ROLLBACK PREPARED.
     TwoPhase,
     /// DDL and other utility statements after which the catalogs must be read again.
@@ -106,8 +110,10 @@ pub enum Pin {
     AdvisoryLock,
     /// DECLARE … WITH HOLD.
     HoldCursor,
-    /// LISTEN.
+    /// LISTEN that a function has run.
     Listen,
+    /// pg_listening_channels(): it ties to nothing, but a session that listens knows better than its server.
+    Channels,
     /// set_config(…, false) whose effect the proxy cannot follow.
     SetConfig,
     /// SQL-level PREPARE.
@@ -124,7 +130,7 @@ impl Pin {
             Self::TempTable => "temporary table",
             Self::AdvisoryLock => "advisory lock",
             Self::HoldCursor => "cursor with hold",
-            Self::Listen => "listen",
+            Self::Listen | Self::Channels => "listen",
             Self::SetConfig => "set_config",
             Self::SqlPrepare => "sql prepare",
             Self::Other => "session state",

@@ -188,7 +188,17 @@ pub(super) fn classify(statement: &[u8], env: &Env) -> Result<Class, RouteError>
         "prepare" => prepare(w),
         "execute" => Class::Lexical(Lexical::new(Kind::SqlPrepare, Rule::Default)),
         "deallocate" => deallocate(w)?,
-        "listen" | "unlisten" | "notify" => notify(&first),
+        "listen" => {
+            let channel = w.name().ok_or_else(|| w.syntax_error())?;
+            hearing(w.end(Kind::Listen(channel))?)
+        }
+        "unlisten" => {
+            let all = w.eat_symbol(b'*') || w.eat_operator("*");
+            let channel = if all { None } else { Some(w.name().ok_or_else(|| w.syntax_error())?) };
+            hearing(w.end(Kind::Unlisten(channel))?)
+        }
+        // All shards are listened to: it goes where its transaction is.
+        "notify" => Class::Lexical(Lexical::query(Rule::Anywhere).bound()),
         "declare" => declare(w),
         // They go where the transaction is; the target says so by saying nothing.
         "fetch" | "move" | "close" => {
@@ -274,14 +284,9 @@ fn deallocate(words: &mut Words<'_>) -> Result<Class, RouteError> {
     words.end(Class::Local(Kind::Deallocate(name)))
 }
 
-/// Notifications of all clients meet on the default shard.
-fn notify(first: &str) -> Class {
-    let lexical = Lexical::query(Rule::Default);
-    Class::Lexical(match first {
-        "listen" => lexical.access(Access::Primary).pin(Pin::Listen),
-        "unlisten" => lexical.access(Access::Primary),
-        _ => lexical,
-    })
+/// In session pooling a server hears it; one that says LISTEN without a shard says it on the default one.
+fn hearing(kind: Kind) -> Class {
+    Class::Lexical(Lexical::new(kind, Rule::Default).access(Access::Primary))
 }
 
 /// DECLARE name [options] CURSOR [WITH | WITHOUT HOLD] FOR query.

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::cancels::CancelSlot;
+use super::ears::{Ears, Intents};
 use super::prepared::{ClientStatement, Named, Portal};
 use super::proxy::Proxy;
 use super::served::Served;
@@ -65,6 +66,8 @@ pub(super) struct Client {
     /// When this session last wrote on a shard.
     pub(super) writes: SmallVec<[(ShardId, Instant); 1]>,
     pub(super) turn: Turn,
+    /// From the first LISTEN on.
+    pub(super) ears: Option<Box<Ears>>,
     /// Bytes of the client since nothing was owed, to be understood anew if a replica dies.
     pub(super) replay: BytesMut,
 }
@@ -123,6 +126,8 @@ pub(super) struct Turn {
     pub(super) flushed: bool,
     /// COMMIT is under way: if the server is lost now, nobody knows.
     pub(super) committing: bool,
+    /// LISTENs of a batch outside a transaction.
+    pub(super) intents: Intents,
 }
 
 /// What was found out about a message that has to wait.
@@ -186,6 +191,12 @@ impl Client {
                     }
                 }
             }
+            if self.txn.is_none()
+                && let Some(report) = self.tell(None)
+            {
+                self.farewell(&report).await;
+                break;
+            }
             self.stats.set_state(SessionState::Active);
             // Boxed: an idle client must not pay for the state of a working one.
             if Box::pin(self.take_turn()).await == Flow::End {
@@ -234,17 +245,42 @@ impl Client {
             let (x, stream, inbuf) = (&mut self.x, &mut self.stream, &mut self.inbuf);
             return Self::watch(x, stream, inbuf, server).await;
         }
-        if let Some(kept) = self.kept.first_mut() {
-            let (x, stream, inbuf) = (&mut self.x, &mut self.stream, &mut self.inbuf);
-            return Self::watch(x, stream, inbuf, &mut kept.leased).await;
+        if self.kept.is_empty() {
+            return std::future::poll_fn(|cx| self.poll_idle(cx)).await;
         }
-        std::future::poll_fn(|cx| self.poll_idle(cx)).await
+        loop {
+            let event = std::future::poll_fn(|cx| self.poll_kept(cx)).await;
+            match event {
+                Ok(event) => {
+                    let Some(kept) = self.kept.first() else { return Woke::Gone };
+                    if let Some(woke) = Self::watched(event, &mut self.x, &kept.leased) {
+                        return woke;
+                    }
+                }
+                Err(report) => return Woke::Late(report),
+            }
+        }
+    }
+
+    /// Idle, outside a transaction, with a server kept. `Err`: the session ends with this.
+    fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, ErrorReport>> {
+        if let Some(report) = self.tell(Some(cx)) {
+            return Poll::Ready(Err(report));
+        }
+        let Some(kept) = self.kept.first_mut() else { return Poll::Ready(Ok(Event::ClientGone)) };
+        let (x, stream, inbuf) = (&mut self.x, &mut self.stream, &mut self.inbuf);
+        x.poll(cx, stream, inbuf, &mut kept.leased, (true, Watch::Idle)).map(Ok)
     }
 
     /// An idle client has no buffer: room is made when something is there to be read.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Woke> {
         if self.txn.is_none() && self.cancel.must_leave(cx) {
             return Poll::Ready(Woke::Shutdown);
+        }
+        if self.ears.is_some()
+            && let Some(woke) = self.poll_ears(cx)
+        {
+            return Poll::Ready(woke);
         }
         if ready!(self.stream.poll_readable(cx)).is_err() {
             return Poll::Ready(Woke::Gone);
@@ -256,31 +292,54 @@ impl Client {
         }
     }
 
+    /// Notifications go out; `Some` if that is the end.
+    fn poll_ears(&mut self, cx: &mut Context<'_>) -> Option<Woke> {
+        loop {
+            if let Some(report) = self.tell(Some(cx)) {
+                return Some(Woke::Late(report));
+            }
+            if !self.x.is_unsent() {
+                return None;
+            }
+            match self.x.poll_flush(cx, &mut self.stream) {
+                Poll::Ready(Ok(())) => {} // there may be more by now
+                Poll::Ready(Err(_)) => return Some(Woke::Gone),
+                Poll::Pending => return None,
+            }
+        }
+    }
+
     async fn watch(x: &mut Exchange, stream: &mut Stream, inbuf: &mut BytesMut, server: &mut Leased) -> Woke {
         loop {
             let event =
                 std::future::poll_fn(|cx| x.poll(cx, stream, inbuf, server, (true, Watch::Idle))).await;
-            match event {
-                Event::Client => return Woke::Data,
-                Event::ClientGone => return Woke::Gone,
-                Event::Progress | Event::Drained => x.done.clear(),
-                Event::ServerLost(lost) => {
-                    let server = server.server();
-                    let text = lost.said.map_or_else(
-                        || {
-                            "terminating connection: the server connection of this session was lost"
-                                .to_owned()
-                        },
-                        |fields| fields.message,
-                    );
-                    server.report_failure(&text);
-                    let report = ErrorReport::fatal(SqlState::ADMIN_SHUTDOWN, text).with_detail(format!(
-                        "Server {} of shard \"{}\".",
-                        server.config.address(),
-                        server.shard_name
-                    ));
-                    return Woke::Late(report);
-                }
+            if let Some(woke) = Self::watched(event, x, server) {
+                return woke;
+            }
+        }
+    }
+
+    fn watched(event: Event, x: &mut Exchange, server: &Leased) -> Option<Woke> {
+        match event {
+            Event::Client => Some(Woke::Data),
+            Event::ClientGone => Some(Woke::Gone),
+            Event::Progress | Event::Drained => {
+                x.done.clear();
+                None
+            }
+            Event::ServerLost(lost) => {
+                let server = server.server();
+                let text = lost.said.map_or_else(
+                    || "terminating connection: the server connection of this session was lost".to_owned(),
+                    |fields| fields.message,
+                );
+                server.report_failure(&text);
+                let report = ErrorReport::fatal(SqlState::ADMIN_SHUTDOWN, text).with_detail(format!(
+                    "Server {} of shard \"{}\".",
+                    server.config.address(),
+                    server.shard_name
+                ));
+                Some(Woke::Late(report))
             }
         }
     }
@@ -291,6 +350,7 @@ impl Client {
         out.put_report(report);
         use tokio::io::AsyncWriteExt;
         let told = async {
+            std::future::poll_fn(|cx| self.x.poll_flush(cx, &mut self.stream)).await?;
             self.stream.write_all(&out).await?;
             self.stream.flush().await
         };

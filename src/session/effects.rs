@@ -2,6 +2,7 @@
 //! Must not do I/O.
 
 use super::client::Client;
+use super::ears::Intent;
 use super::txn::Txn;
 use crate::exec::Done;
 use crate::pool::StatementKey;
@@ -73,6 +74,7 @@ impl Client {
                 self.turn.spoiled = true;
             }
             Kind::Commit { .. } if tag == "ROLLBACK" => self.rolled_back(),
+            Kind::Commit { .. } => self.intents_committed(),
             Kind::Rollback { .. } => self.rolled_back(),
             Kind::Begin(modes) => {
                 if let Txn::Open(open) = &mut self.txn {
@@ -83,17 +85,20 @@ impl Client {
                 let vars = self.vars.clone();
                 if let Txn::Open(open) = &mut self.txn {
                     open.savepoints.push((name.clone(), vars));
+                    open.intents.push(Intent::Savepoint(name.as_str().into()));
                     open.replay.push(savepoint("SAVEPOINT", name));
                 }
             }
             Kind::Release(name) => {
                 if let Txn::Open(open) = &mut self.txn {
                     open.release(name);
+                    open.intents.release(name);
                     open.replay.push(savepoint("RELEASE SAVEPOINT", name));
                 }
             }
             Kind::RollbackTo(name) => {
                 if let Txn::Open(open) = &mut self.txn {
+                    open.intents.roll_back_to(name);
                     if let Some(vars) = open.roll_back_to(name) {
                         self.vars = vars;
                     }
@@ -111,8 +116,9 @@ impl Client {
             Kind::Empty
             | Kind::Query
             | Kind::CopyIn
-            | Kind::Commit { .. }
             | Kind::Show(_)
+            | Kind::Listen(_)
+            | Kind::Unlisten(_)
             | Kind::Virtual(_)
             | Kind::Command(_)
             | Kind::SqlPrepare
@@ -141,6 +147,7 @@ impl Client {
     }
 
     fn rolled_back(&mut self) {
+        self.intents_dropped();
         let saved = match &mut self.txn {
             Txn::Open(open) => {
                 open.after = None;

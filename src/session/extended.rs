@@ -90,6 +90,7 @@ impl Client {
             | Kind::Command(_)
             | Kind::Reset(_) => true,
             Kind::Discard(what) => what == "ALL",
+            Kind::Listen(_) | Kind::Unlisten(_) => self.hears_by_hub(),
             Kind::Set(set) => {
                 set.name.starts_with("pgherd.")
                     || (set.values.is_empty() && self.vars.settings.is_of_startup(&set.name))
@@ -158,6 +159,9 @@ impl Client {
             Err(error) if self.may_be_stale(&error) => return Ok(Fed::Until(Step::ReadSchema)),
             Err(error) => return Err(error.report()),
         };
+        if matches!(parsed.kind(), Kind::Commit { .. }) && !self.is_open_failed() && self.must_hear_ahead() {
+            return Ok(Fed::Until(Step::HearAhead));
+        }
         if matches!(route.target, Target::Fanout(_))
             && self.txn.is_none()
             && let Some(step) = self.check_before_fanout().map_err(|e| e.report())?

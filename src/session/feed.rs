@@ -4,6 +4,7 @@
 use bytes::{Buf, BytesMut};
 
 use super::client::{Client, Place};
+use super::ears::Intent;
 use super::fanout::FanoutPlan;
 use super::reset::ResetWhat;
 use super::txn::Txn;
@@ -32,6 +33,12 @@ pub(super) enum Step {
     Fanout(Box<FanoutPlan>),
     /// RESET or DISCARD ALL. Nothing is owed.
     Reset(ResetWhat),
+    /// LISTEN and UNLISTEN outside a transaction.
+    Hear(Vec<Intent>),
+    /// What will be heard after the commit is listened to before it.
+    HearAhead,
+    /// The server's notifications are to be known as the client's own.
+    Claim,
     /// The catalogs, again.
     ReadSchema,
     /// An operator's command.
@@ -232,6 +239,11 @@ impl Client {
                 }
             }
         }
+        if self.turn.intents.is_any()
+            && let Some(step) = self.sync_intents()
+        {
+            return Fed::Until(step);
+        }
         self.turn.skip = false;
         if self.server.is_some() {
             self.x.up.put_sync();
@@ -242,6 +254,21 @@ impl Client {
             self.x.say(bytes.freeze());
         }
         Fed::Next
+    }
+
+    /// LISTENs of a batch take effect at its Sync, unless something in it has failed.
+    fn sync_intents(&mut self) -> Option<Step> {
+        if let Some(step) = self.settle_first() {
+            return Some(step);
+        }
+        if self.turn.skip || self.x.is_skipping() {
+            self.intents_dropped();
+        } else if self.must_hear_ahead() {
+            return Some(Step::HearAhead);
+        } else {
+            self.intents_committed();
+        }
+        None
     }
 
     fn on_flush(&mut self) -> Fed {

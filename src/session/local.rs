@@ -5,13 +5,14 @@
 use bytes::{Bytes, BytesMut};
 
 use super::client::{Client, Place};
+use super::ears::{Intent, intent_of, put_tags};
 use super::feed::Step;
 use super::prepared::ClientStatement;
 use super::reset::ResetWhat;
 use super::txn::Txn;
 use super::vars::{READ_CONSISTENCY, consistency_of};
 use super::virtual_answer;
-use crate::config::ReadConsistency;
+use crate::config::{PoolMode, ReadConsistency};
 use crate::route::{Kind, RouteError, SetParameter, TransactionModes};
 use crate::rows;
 use crate::wire::{BackendWriter, ErrorReport, FieldDescription, Severity, SqlState};
@@ -31,6 +32,7 @@ pub(super) enum Local {
     Reset(Option<String>),
     Default(String),
     DiscardAll,
+    Listen(Intent),
     Command(Vec<String>),
 }
 
@@ -85,6 +87,12 @@ impl Client {
             }
             Kind::Deallocate(name) if self.knows(name.as_deref()) => Some(Local::Deallocate(name.clone())),
             Kind::Discard(what) if what == "ALL" && self.txn.is_none() => Some(Local::DiscardAll),
+            Kind::Listen(_) | Kind::Unlisten(_) if self.hears_by_hub() => {
+                if self.vars.env.foreign_encoding {
+                    return Err(no_listen_in_foreign_encoding());
+                }
+                intent_of(kind).map(Local::Listen)
+            }
             Kind::Command(words) if matches!(self.place, Place::Admin) => Some(Local::Command(words.clone())),
             Kind::Begin(_)
             | Kind::Commit { .. }
@@ -103,6 +111,8 @@ impl Client {
             | Kind::RollbackTo(_)
             | Kind::SqlPrepare
             | Kind::TwoPhase
+            | Kind::Listen(_)
+            | Kind::Unlisten(_)
             | Kind::Ddl => None,
         };
         if local.is_none() && matches!(self.place, Place::Admin) {
@@ -125,6 +135,11 @@ impl Client {
         name.map_or(!on_server, |n| self.statements.get(n).is_some() || !on_server)
     }
 
+    /// Whether the database's hub listens for this client, not a server that it keeps.
+    pub(super) fn hears_by_hub(&self) -> bool {
+        matches!(self.place, Place::Database { .. }) && self.pool_mode() == PoolMode::Transaction
+    }
+
     fn must_be_admin(&self) -> Result<(), RouteError> {
         if self.user.admin {
             return Ok(());
@@ -143,8 +158,9 @@ impl Client {
     }
 
     /// What an answer needs that only a turn can do.
-    pub(super) fn step_of(&self, local: &Local) -> Option<Step> {
+    pub(super) fn step_of(&mut self, local: &Local) -> Option<Step> {
         match local {
+            Local::Commit { .. } if self.must_hear_ahead() => Some(Step::HearAhead),
             Local::Reset(None) => Some(Step::Reset(ResetWhat::All)),
             Local::Reset(Some(name)) if !name.starts_with("pgherd.") => {
                 Some(Step::Reset(ResetWhat::One(name.clone())))
@@ -161,6 +177,7 @@ impl Client {
             | Local::Show(_)
             | Local::Virtual(_)
             | Local::Deallocate(_)
+            | Local::Listen(_)
             | Local::Reset(Some(_)) => None,
         }
     }
@@ -199,6 +216,10 @@ impl Client {
             Local::Virtual(select) => {
                 virtual_answer::run(&self.herd(), select, declared, tail, out)?;
             }
+            Local::Listen(intent) => {
+                put_tags(std::slice::from_ref(intent), out);
+                self.intents().push(intent.clone());
+            }
             Local::Default(_) | Local::DiscardAll | Local::Command(_) => {}
         }
         Ok(())
@@ -218,6 +239,11 @@ impl Client {
     }
 
     fn end(&mut self, chain: bool, tag: &str, out: &mut BytesMut) {
+        if tag == "ROLLBACK" {
+            self.intents_dropped();
+        } else {
+            self.intents_committed();
+        }
         match std::mem::take(&mut self.txn) {
             Txn::Held(held) => {
                 if tag == "ROLLBACK" {
@@ -394,6 +420,13 @@ impl Client {
             return Ok(());
         }
         virtual_answer::describe_show(&self.herd(), name, tail, out)
+    }
+}
+
+fn no_listen_in_foreign_encoding() -> RouteError {
+    RouteError::Refused {
+        what: "LISTEN while client_encoding is not UTF8".into(),
+        hint: "SET client_encoding = 'UTF8' first.".into(),
     }
 }
 

@@ -18,6 +18,7 @@ impl Client {
         self.note_done();
         let Some(server) = self.server.take() else { return Flow::End };
         self.cancel.clear().await;
+        self.unclaim();
         let state = server.server().clone();
         drop(server); // dirty: closed
         let why = match (&lost.said, &lost.io) {
@@ -67,6 +68,7 @@ impl Client {
         if let Some(saved) = self.turn.saved.take() {
             self.vars = saved;
         }
+        self.intents_dropped();
         if let Txn::Open(open) = std::mem::take(&mut self.txn) {
             // The transaction is gone with its server; the client must still end it.
             self.vars = open.saved.clone();

@@ -6,6 +6,7 @@ mod cancels; // cancel keys and where a statement is running
 mod client; // what one client owns, and its loop
 mod deferred; // Parse and Describe that wait for a server
 mod door; // what is loaded once to let clients in: users, verifiers, certificate, places
+mod ears; // LISTEN, UNLISTEN and what is heard
 mod effects; // what completed statements change
 mod extended; // Parse, Bind, Describe, Execute, Close
 mod fanout; // one statement on many shards

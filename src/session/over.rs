@@ -1,6 +1,7 @@
 //! The end of an exchange: what the transaction has become, whether the server goes back or stays, what is recorded.
 //! Must not know messages.
 
+use bytes::BytesMut;
 use tokio::time::Instant;
 
 use super::client::{Client, Kept, Place};
@@ -8,7 +9,7 @@ use super::txn::{Open, Txn};
 use crate::config::PoolMode;
 use crate::shard::ShardId;
 use crate::stats::{Class, ErrorEvent, Timing};
-use crate::wire::{ErrorFields, TransactionStatus};
+use crate::wire::{BackendWriter, ErrorFields, TransactionStatus};
 
 impl Client {
     /// Everything has been answered: the transaction status is known, the server may go back.
@@ -25,11 +26,25 @@ impl Client {
         self.turn.retries = 0;
         // No status: nothing was sent, the statement was refused before.
         match self.x.status().unwrap_or(TransactionStatus::Idle) {
-            TransactionStatus::Idle => self.transaction_over().await,
+            TransactionStatus::Idle => {
+                self.transaction_over().await;
+                if self.x.take_held() {
+                    self.say_ready();
+                }
+            }
             status @ (TransactionStatus::InTransaction | TransactionStatus::Failed) => {
                 self.still_in_transaction(status)
             }
         }
+    }
+
+    /// The ReadyForQuery that was kept back, after the client's own notifications. Should something have been lost
+    /// meanwhile, the session ends when it is idle.
+    fn say_ready(&mut self) {
+        self.tell(None);
+        let mut bytes = BytesMut::new();
+        bytes.put_ready(TransactionStatus::Idle);
+        self.x.say(bytes.freeze());
     }
 
     pub(super) fn still_in_transaction(&mut self, status: TransactionStatus) {
@@ -49,6 +64,9 @@ impl Client {
         let mut wrote = std::mem::take(&mut self.turn.wrote);
         if let Txn::Open(open) = std::mem::take(&mut self.txn) {
             wrote |= open.wrote;
+            if open.intents.is_any() {
+                self.intents_dropped(); // COMMIT has failed
+            }
             if let Some(after) = open.after {
                 self.vars = after;
             }
@@ -64,6 +82,12 @@ impl Client {
         }
         if !self.cancel.clear_now() {
             Box::pin(self.cancel.clear()).await;
+        }
+        if self.ears.is_some() {
+            if wrote && !server.is_replica() {
+                Box::pin(self.hear_own(shard)).await;
+            }
+            self.unclaim();
         }
         let pins = std::mem::take(&mut self.turn.new_pins);
         let keep = !pins.is_empty() || self.pool_mode() == PoolMode::Session;

@@ -6,7 +6,7 @@ use super::feed::Step;
 use super::txn::Txn;
 use crate::cluster::Need;
 use crate::exec::Expect;
-use crate::route::{Access, Kind, Route, RouteError, Statement, Target};
+use crate::route::{Access, Kind, Pin, Route, RouteError, Statement, Target};
 use crate::shard::ShardId;
 use crate::wire::FrontendWriter;
 
@@ -25,7 +25,10 @@ impl Client {
         if self.is_open_failed()
             || (same_shard && (read || !server.is_replica() || matches!(self.txn, Txn::Open(_))))
         {
-            return Ok(None);
+            if route.pin == Some(Pin::Channels) {
+                self.may_ask_for_channels()?;
+            }
+            return Ok(self.must_claim(route));
         }
         if let Txn::Open(open) = &self.txn {
             if open.movable && !self.x.is_batch_open() {
@@ -128,15 +131,16 @@ impl Client {
             );
             open.movable &= route.target == Target::Any && (harmless || tracked);
         }
+        let pin = route.pin.filter(|pin| *pin != Pin::Channels);
         let plain = matches!(statement.kind(), Kind::Query | Kind::CopyIn | Kind::Empty | Kind::Show(_));
-        if plain && route.pin.is_none() {
+        if plain && pin.is_none() {
             return 0;
         }
         if !plain {
             self.turn.barrier = true;
         }
         self.turn.committing |= matches!(statement.kind(), Kind::Commit { .. } | Kind::TwoPhase);
-        self.turn.effects.push(Effect { statement: statement.clone(), pin: route.pin });
+        self.turn.effects.push(Effect { statement: statement.clone(), pin });
         self.turn.effects.len() as u32
     }
 }

@@ -26,7 +26,7 @@ use super::{ADMIN_DATABASE, Admission, Admitted, Door, DoorError, admit};
 use crate::admin;
 use crate::catalog::Catalog;
 use crate::cluster::Cluster;
-use crate::config::Config;
+use crate::config::{Config, PoolMode};
 use crate::exec::Exchange;
 use crate::pool::{ServerTlsSettings, TlsSetupError};
 use crate::route::Router;
@@ -305,6 +305,12 @@ impl Proxy {
             address: peer.to_string(),
             tls: admitted.is_tls,
         });
+        let mut x = Exchange::new();
+        if let Place::Database { served, .. } = &place
+            && served.cluster.config().pool_mode == PoolMode::Session
+        {
+            x.pass_notifications(Some(cancel.id));
+        }
         Some(Client {
             proxy: self.clone(),
             config: self.config(),
@@ -315,7 +321,7 @@ impl Proxy {
             cancel,
             stream: admitted.stream,
             inbuf: admitted.leftover,
-            x: Exchange::new(),
+            x,
             vars,
             txn: Txn::None,
             server: None,
@@ -324,6 +330,7 @@ impl Proxy {
             portals: Named::default(),
             writes: SmallVec::new(),
             turn: Turn::default(),
+            ears: None,
             replay: BytesMut::new(),
         })
     }

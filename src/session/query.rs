@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use smallvec::SmallVec;
 
 use super::client::{Client, Place, Stash};
+use super::ears::intents_of;
 use super::fanout::FanoutPlan;
 use super::feed::{Fed, Step};
 use super::local::Local;
@@ -60,6 +61,11 @@ impl Client {
                     }
                 } else if statements.is_empty() {
                     return Ok(self.run_empty());
+                } else if self.hears_by_hub()
+                    && self.txn.is_none()
+                    && let Some(intents) = intents_of(&statements)
+                {
+                    return Ok(Fed::Until(Step::Hear(intents)));
                 }
                 let route = match statements.as_slice() {
                     [_] if self.is_open_failed() => passed_on(),
@@ -69,6 +75,13 @@ impl Client {
                 (statements, route)
             }
         };
+        if matches!(statements.as_slice(), [one] if matches!(one.kind(), Kind::Commit { .. }))
+            && !self.is_open_failed()
+            && self.must_hear_ahead()
+        {
+            self.turn.stash = Some(Box::new(Stash { statements, route }));
+            return Ok(Fed::Until(Step::HearAhead));
+        }
         if let Some(step) = self.place(&route)? {
             self.turn.stash = Some(Box::new(Stash { statements, route }));
             return Ok(Fed::Until(step));
@@ -130,6 +143,7 @@ impl Client {
                 Kind::Virtual(_) | Kind::Command(_) => true,
                 Kind::Set(set) => set.name.starts_with("pgherd."),
                 Kind::Deallocate(_) => true,
+                Kind::Listen(_) | Kind::Unlisten(_) => self.hears_by_hub(),
                 Kind::Begin(_)
                 | Kind::Commit { .. }
                 | Kind::Rollback { .. }
@@ -205,6 +219,11 @@ impl Client {
     fn run_local_simple(&mut self, local: &Local, statement: &Statement, sql: &[u8]) -> Fed {
         if let Some(step) = self.settle_first() {
             return Fed::Until(step);
+        }
+        if let Local::Listen(intent) = local
+            && self.txn.is_none()
+        {
+            return Fed::Until(Step::Hear(vec![intent.clone()]));
         }
         match self.step_of(local) {
             Some(step) => return Fed::Until(step),

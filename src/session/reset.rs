@@ -25,6 +25,7 @@ impl Client {
                 for kept in self.kept.drain(..) {
                     kept.leased.scrub_and_return();
                 }
+                self.hear_nothing();
                 self.stats.set_pin(None);
                 (self.vars.discarded(), "DISCARD ALL")
             }

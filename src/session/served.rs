@@ -8,6 +8,7 @@ use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 
 use crate::cluster::{Cluster, ClusterError, Need, Schema, UserPools};
+use crate::exec::Hub;
 use crate::pool::{ServerError, Settings};
 use crate::route::Router;
 
@@ -21,6 +22,8 @@ const SEARCH_PATH: &str = "SELECT pg_catalog.array_to_string(pg_catalog.current_
 #[derive(Debug)]
 pub(super) struct Served {
     pub(super) cluster: Arc<Cluster>,
+    /// Who hears which notifications.
+    pub(super) hub: Arc<Hub>,
     plans: usize,
     router: ArcSwapOption<(Arc<Schema>, Arc<Router>)>,
     reports: Mutex<HashMap<ReportKey, Arc<Report>>>,
@@ -50,7 +53,8 @@ pub(super) enum ReportError {
 
 impl Served {
     pub(super) fn new(cluster: Arc<Cluster>, plans: usize) -> Self {
-        Self { cluster, plans, router: ArcSwapOption::empty(), reports: Mutex::default() }
+        let hub = Hub::new(cluster.clone());
+        Self { cluster, hub, plans, router: ArcSwapOption::empty(), reports: Mutex::default() }
     }
 
     /// The router of the schema in force.

@@ -55,6 +55,9 @@ impl Client {
                 Step::Move => Box::pin(self.leave_shard()).await,
                 Step::Fanout(plan) => Box::pin(self.fan_out(*plan)).await,
                 Step::Reset(name) => Box::pin(self.reset(name)).await,
+                Step::Hear(intents) => Box::pin(self.hear(intents)).await,
+                Step::HearAhead => Box::pin(self.hear_ahead()).await,
+                Step::Claim => Box::pin(self.claim()).await,
                 Step::ReadSchema => {
                     Box::pin(self.read_schema()).await;
                     Flow::Continue

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::ears::Intents;
 use super::vars::Vars;
 use crate::route::TransactionModes;
 use crate::wire::TransactionStatus;
@@ -34,6 +35,8 @@ pub(super) struct Held {
     pub(super) savepoints: Vec<(String, Arc<Vars>)>,
     /// As in [`Open`].
     pub(super) after: Option<Arc<Vars>>,
+    /// As in [`Open`].
+    pub(super) intents: Intents,
 }
 
 /// A transaction on a server.
@@ -55,6 +58,8 @@ pub(super) struct Open {
     pub(super) failed: bool,
     /// After SET LOCAL: the session's variables once the transaction has ended.
     pub(super) after: Option<Arc<Vars>>,
+    /// What will be heard once it has been committed.
+    pub(super) intents: Intents,
 }
 
 impl Txn {
@@ -81,6 +86,7 @@ impl Txn {
             saved: settings.clone(),
             savepoints: Vec::new(),
             after: None,
+            intents: Intents::default(),
         }))
     }
 }
@@ -108,6 +114,7 @@ impl Held {
             savepoints: self.savepoints,
             failed: false,
             after: self.after,
+            intents: self.intents,
         }
     }
 }
@@ -124,6 +131,7 @@ impl Open {
             savepoints: Vec::new(),
             failed: false,
             after: None,
+            intents: Intents::default(),
         }
     }
 
@@ -136,6 +144,7 @@ impl Open {
             saved: self.saved,
             savepoints: self.savepoints,
             after: self.after,
+            intents: self.intents,
         }
     }
 

@@ -70,6 +70,7 @@ fn proxy(list: &mut List, config: &Config) {
     list.text("max_clients", config.limits.max_clients);
     list.text("max_unauthenticated", config.limits.max_unauthenticated);
     list.put("max_message_bytes", Some(config.limits.max_message.to_string()), Some("bytes"));
+    list.put("max_notify_bytes", Some(config.limits.max_notify.to_string()), Some("bytes"));
     list.text("plan_cache", config.limits.plan_cache);
     list.under("tls.".to_owned());
     if let Some(tls) = &config.tls {

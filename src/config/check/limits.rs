@@ -61,6 +61,7 @@ pub(super) fn limits(c: &mut Checker<'_>, raw: &RawProxy) -> Limits {
             65_536..=LONGEST_MESSAGE,
             64 << 20,
         ),
+        max_notify: size(&raw.max_notify_bytes, "proxy.max_notify_bytes", 65_536..=LONGEST_MESSAGE, 1 << 20),
         plan_cache: size(&raw.plan_cache, "proxy.plan_cache", many, 10_000),
     }
 }

@@ -193,7 +193,9 @@ pub(super) fn effect(name: &str, catalog: &Catalog, call_is_local: bool) -> Effe
         "currval" | "lastval" => Effect { pin: Some(Pin::Other), ..primary },
         "set_config" if call_is_local => Effect { binds: true, ..primary },
         "set_config" => Effect { pin: Some(Pin::SetConfig), ..primary },
-        "pg_notify" => Effect { access: Access::Write, homed: true, ..none },
+        // All shards are listened to: it may run wherever its transaction is.
+        "pg_notify" => Effect { access: Access::Write, binds: true, ..none },
+        "pg_listening_channels" => Effect { pin: Some(Pin::Channels), homed: true, ..primary },
         _ if name.starts_with("pg_advisory_xact_") || name.starts_with("pg_try_advisory_xact_") => {
             Effect { binds: true, homed: true, ..primary }
         }

@@ -1,0 +1,286 @@
+//! LISTEN and NOTIFY through transaction pooling: what one PostgreSQL would deliver, in its order, and nothing lost.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+mod common;
+
+use common::{Changes, Front, PATIENCE, Raw, eventually, rows};
+use pgherd::wire::FrontendWriter;
+
+fn narrow() -> Changes {
+    Changes { pool: "size = 1\nmin_idle = 0", ..Changes::default() }
+}
+
+async fn ask(raw: &mut Raw, sql: &str) -> String {
+    raw.out.put_query(sql.as_bytes());
+    raw.ask().await
+}
+
+/// The next notification: pid, channel and payload. Nothing else may come before it.
+async fn heard(raw: &mut Raw) -> (u32, String, String) {
+    let (tag, body) = raw.next().await.expect("the session lives");
+    assert_eq!(tag, b'A', "{}", body.escape_ascii());
+    let pid = u32::from_be_bytes(body[..4].try_into().unwrap());
+    let mut words = body[4..].split(|b| *b == 0).map(|w| String::from_utf8_lossy(w).into_owned());
+    (pid, words.next().unwrap(), words.next().unwrap())
+}
+
+fn own_pid(raw: &Raw) -> u32 {
+    u32::from_be_bytes(raw.key[..4].try_into().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn listening_clients_share_one_connection_and_pin_none() {
+    let front = Front::plain(0, narrow()).await;
+    let mut listeners = Vec::new();
+    for _ in 0..20 {
+        let mut raw = Raw::connect(&front).await;
+        assert_eq!(ask(&mut raw, "listen gossip").await, "LISTEN /I");
+        listeners.push(raw);
+    }
+    let other = front.connect().await; // the one server is free for it
+    for n in 0..50 {
+        other.batch_execute(&format!("notify gossip, '{n}'; notify silence, '{n}'")).await.unwrap();
+    }
+    for raw in &mut listeners {
+        for n in 0..50 {
+            let (pid, channel, payload) = heard(raw).await;
+            assert_eq!((channel, payload), ("gossip".into(), n.to_string()));
+            assert_ne!(pid, own_pid(raw), "it is somebody else's");
+        }
+    }
+    let ears = "select count(*) from pg_stat_activity where application_name = 'pgherd listen'";
+    assert_eq!(front.herd.primary(0).sql(ears).await, ["1"]);
+    assert_eq!(
+        rows(&front.admin().await, "select count(*) from pgherd.clients where pin is not null").await,
+        ["0"]
+    );
+    for raw in &mut listeners {
+        assert_eq!(ask(raw, "unlisten gossip").await, "UNLISTEN /I");
+    }
+    other.batch_execute("notify gossip, 'late'").await.unwrap();
+    for raw in &mut listeners {
+        assert_eq!(ask(raw, "select 1").await, "T 1 SELECT_1 /I");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn own_notifications_come_before_ready_for_query_and_bear_the_own_pid() {
+    let front = Front::plain(0, narrow()).await;
+    let (mut a, mut b) = (Raw::connect(&front).await, Raw::connect(&front).await);
+    for raw in [&mut a, &mut b] {
+        assert_eq!(
+            ask(raw, "listen \"Mixed Case\"; listen x; listen y; unlisten y").await,
+            "LISTEN LISTEN LISTEN UNLISTEN /I"
+        );
+    }
+    for n in 0..100 {
+        let (me, other) = if n % 2 == 0 { (&mut a, &mut b) } else { (&mut b, &mut a) };
+        let sql = match n % 4 {
+            0 | 1 => "notify x, 'p'",
+            _ => "select pg_notify('Mixed Case', 'p')",
+        };
+        me.out.put_query(sql.as_bytes());
+        me.send().await;
+        let words = me.answers(1).await;
+        assert!(words.ends_with(" A /I"), "{words}");
+        let (pid, _, payload) = heard(other).await;
+        assert_eq!(payload, "p");
+        assert_ne!(pid, own_pid(other), "round {n}");
+    }
+    // By a function that no text names: a trigger.
+    assert_eq!(ask(&mut a, "create table t (i int)").await, "CREATE_TABLE /I");
+    let function = "create function tell() returns trigger language plpgsql as \
+                    $$ begin perform pg_notify('x', new.i::text); return new; end $$";
+    assert_eq!(ask(&mut a, function).await, "CREATE_FUNCTION /I");
+    let trigger = "create trigger tell after insert on t for each row execute function tell()";
+    assert_eq!(ask(&mut a, trigger).await, "CREATE_TRIGGER /I");
+    a.out.put_query(b"insert into t values (1), (2)");
+    a.send().await;
+    let me = own_pid(&a);
+    let mut seen = Vec::new();
+    loop {
+        let (tag, body) = a.next().await.unwrap();
+        match tag {
+            b'A' => seen.push((u32::from_be_bytes(body[..4].try_into().unwrap()), body[6..7].to_vec())),
+            b'Z' => break,
+            _ => {}
+        }
+    }
+    assert_eq!(seen, [(me, b"1".to_vec()), (me, b"2".to_vec())]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn listen_takes_effect_at_commit_and_never_after_a_rollback() {
+    let front = Front::plain(0, Changes::default()).await;
+    let other = front.connect().await;
+    let mut raw = Raw::connect(&front).await;
+    // Held: no server has joined; open: one has. Rolled back, failed, taken back by a savepoint.
+    for (script, hears) in [
+        (&["begin", "listen c", "commit"][..], true),
+        (&["begin", "listen c", "select 1", "commit"], true),
+        (&["begin", "select 1", "listen c", "commit"], true),
+        (&["begin", "listen c", "rollback"], false),
+        (&["begin", "select 1", "listen c", "rollback"], false),
+        (&["begin", "listen c", "select 1/0", "commit"], false),
+        (&["begin", "savepoint s", "listen c", "rollback to s", "commit"], false),
+        (&["begin", "listen c", "savepoint s", "unlisten c", "rollback to s", "commit"], true),
+        (&["begin", "listen c", "unlisten *", "commit"], false),
+        (&["begin", "unlisten *", "listen c", "commit"], true),
+    ] {
+        for statement in script {
+            if ["commit", "rollback"].contains(statement) {
+                other.batch_execute("notify c, 'early'").await.unwrap();
+            }
+            ask(&mut raw, statement).await;
+        }
+        other.batch_execute("notify c, 'after'").await.unwrap();
+        if hears {
+            // PostgreSQL may deliver what was committed a little earlier, never what came before it listened.
+            let (_, _, mut payload) = heard(&mut raw).await;
+            if payload == "early" {
+                payload = heard(&mut raw).await.2;
+            }
+            assert_eq!(payload, "after", "{script:?}");
+        }
+        assert_eq!(ask(&mut raw, "unlisten *").await, "UNLISTEN /I", "{script:?}");
+    }
+    // Nothing is delivered inside a transaction, all of it after; a client's own comes too.
+    ask(&mut raw, "listen c").await;
+    assert_eq!(ask(&mut raw, "begin").await, "BEGIN /T");
+    assert_eq!(ask(&mut raw, "select 1").await, "T 1 SELECT_1 /T");
+    other.batch_execute("notify c, 'meanwhile'").await.unwrap();
+    assert_eq!(ask(&mut raw, "notify c, 'own'").await, "NOTIFY /T");
+    assert_eq!(ask(&mut raw, "select 2").await, "T 2 SELECT_1 /T");
+    assert_eq!(ask(&mut raw, "commit").await, "COMMIT A A /I");
+    // In a batch it takes effect at Sync, unless something in the batch fails.
+    raw.statement("listen d", false).out.put_sync();
+    assert_eq!(raw.ask().await, "1 2 LISTEN /I");
+    raw.statement("listen e", false).statement("select 1/0", false).out.put_sync();
+    assert_eq!(raw.ask().await, "1 2 LISTEN 1 22012 /I");
+    other.batch_execute("notify e; notify d, 'd'").await.unwrap();
+    assert_eq!(heard(&mut raw).await.2, "d");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn channels_are_told_truly_or_not_at_all_and_discard_forgets_them() {
+    let front = Front::plain(0, narrow()).await;
+    let other = front.connect().await;
+    let mut raw = Raw::connect(&front).await;
+    assert_eq!(ask(&mut raw, "select pg_listening_channels()").await, "T SELECT_0 /I");
+    ask(&mut raw, "listen c").await;
+    assert_eq!(ask(&mut raw, "select pg_listening_channels()").await, "0A000 /I");
+    assert_eq!(ask(&mut raw, "select * from pg_listening_channels()").await, "0A000 /I");
+    assert_eq!(ask(&mut raw, "begin; listen d; commit").await, "0A000 /I");
+    assert_eq!(ask(&mut raw, "listen").await, "42601 /I");
+    assert_eq!(ask(&mut raw, "discard all").await, "DISCARD_ALL /I");
+    other.batch_execute("notify c").await.unwrap();
+    assert_eq!(ask(&mut raw, "select pg_listening_channels()").await, "T SELECT_0 /I");
+    drop(raw);
+    eventually("nobody listens", PATIENCE, async || {
+        let heard = "select count(*) from pg_stat_activity where application_name = 'pgherd listen' \
+                     and query like 'UNLISTEN%'";
+        (front.herd.primary(0).sql(heard).await == ["1"]).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_listening_connection_ends_those_who_may_have_missed_something() {
+    let front = Front::plain(0, Changes::default()).await;
+    let (mut idle, mut busy) = (Raw::connect(&front).await, Raw::connect(&front).await);
+    for raw in [&mut idle, &mut busy] {
+        ask(raw, "listen c").await;
+    }
+    ask(&mut busy, "begin").await;
+    ask(&mut busy, "select 1").await;
+    let ears =
+        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'pgherd listen'";
+    assert_eq!(front.herd.primary(0).sql(ears).await, ["t"]);
+    assert_eq!(idle.answers(1).await, "57P01 closed");
+    assert_eq!(ask(&mut busy, "select 2").await, "T 2 SELECT_1 /T");
+    assert_eq!(ask(&mut busy, "commit").await, "COMMIT /I");
+    assert_eq!(busy.answers(1).await, "57P01 closed");
+    // The next one gets a new connection.
+    let mut raw = Raw::connect(&front).await;
+    assert_eq!(ask(&mut raw, "listen c").await, "LISTEN /I");
+    front.connect().await.batch_execute("notify c, 'again'").await.unwrap();
+    assert_eq!(heard(&mut raw).await.2, "again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_does_not_read_is_ended_and_slows_nobody() {
+    let mut front = Front::plain(0, Changes::default()).await;
+    let (mut slow, mut quick) = (Raw::connect(&front).await, Raw::connect(&front).await);
+    for raw in [&mut slow, &mut quick] {
+        ask(raw, "listen c").await;
+    }
+    let other = front.connect().await;
+    let payload = "x".repeat(7900);
+    // Far more than sockets and the queue take.
+    for round in 0..40 {
+        let sql: String = (0..50).map(|n| format!("notify c, '{round} {n} {payload}';")).collect();
+        other.batch_execute(&sql).await.unwrap();
+        for n in 0..50 {
+            assert!(heard(&mut quick).await.2.starts_with(&format!("{round} {n} ")));
+        }
+    }
+    let mut last = String::new();
+    while let Some((tag, body)) = slow.next().await {
+        if tag == b'E' {
+            last = String::from_utf8_lossy(&body).into_owned();
+        }
+    }
+    // It may have been cut off before it could be told.
+    assert!(last.is_empty() || last.contains("53400"), "{last}");
+    assert_eq!(ask(&mut quick, "select 1").await, "T 1 SELECT_1 /I");
+    front.herd.shards[0].primary.kill_immediate().await;
+    assert!(quick.answers(1).await.contains("57P01"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn notifications_of_all_shards_are_heard() {
+    let front = Front::demo(0, Changes::default()).await;
+    for shard in 0..3 {
+        front
+            .herd
+            .primary(shard)
+            .sql(
+                "create function tell() returns trigger language plpgsql as \
+             $$ begin perform pg_notify('news', new.user_id); return new; end $$; \
+             create trigger tell after insert on users for each row execute function tell()",
+            )
+            .await;
+    }
+    let mut raw = Raw::connect(&front).await;
+    assert_eq!(ask(&mut raw, "listen news").await, "LISTEN /I");
+    let other = front.connect().await;
+    for user in ["user_1", "user_4", "user_2"] {
+        let sql = format!("insert into users (user_id, name, email) values ('{user}', 'n', 'e')");
+        other.batch_execute(&sql).await.unwrap();
+        assert_eq!(heard(&mut raw).await.2, user);
+    }
+    other.batch_execute("notify news, 'plain'").await.unwrap();
+    assert_eq!(heard(&mut raw).await.2, "plain");
+    // In a transaction it goes where the transaction is, and with it.
+    other.batch_execute("begin").await.unwrap();
+    other.batch_execute("update users set name = 'x' where user_id = 'user_4'").await.unwrap();
+    other.batch_execute("notify news, 'with it'").await.unwrap();
+    other.batch_execute("commit").await.unwrap();
+    assert_eq!(heard(&mut raw).await.2, "with it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_session_pooling_the_own_server_listens() {
+    let changes = Changes { database: "mode = \"session\"", ..Changes::default() };
+    let front = Front::plain(0, changes).await;
+    let (mut a, mut b) = (Raw::connect(&front).await, Raw::connect(&front).await);
+    assert_eq!(ask(&mut a, "begin; listen c; commit").await, "BEGIN LISTEN COMMIT /I");
+    assert_eq!(ask(&mut a, "select pg_listening_channels()").await, "T c SELECT_1 /I");
+    assert_eq!(ask(&mut b, "notify c, 'from b'").await, "NOTIFY /I");
+    let (pid, _, payload) = heard(&mut a).await;
+    assert_eq!(payload, "from b");
+    assert_ne!(pid, own_pid(&a));
+    assert_eq!(ask(&mut a, "notify c, 'own'").await, "NOTIFY A /I");
+    ask(&mut a, "notify c, 'own'; select 1").await;
+    drop(b);
+}
