@@ -245,7 +245,7 @@ async fn a_load_test_counts_every_statement_and_groups_errors() {
     assert!(empty.code == Some(1) && empty.err.contains("pgherd generate"), "{empty:?}");
     pgherd(&["generate", "-c", text(&config), "--scale", "0.005"]).await;
 
-    let json = dir.path().join("result.json");
+    let (json, plot) = (dir.path().join("result.json"), dir.path().join("result.svg"));
     for protocol in ["simple", "extended", "prepared"] {
         let orders = "select count(*) from orders where order_id like 'load_%'";
         let before: i64 = herd.primary(0).sql(orders).await[0].parse().unwrap();
@@ -264,6 +264,8 @@ async fn a_load_test_counts_every_statement_and_groups_errors() {
             "--strict",
             "--json",
             text(&json),
+            "--plot",
+            text(&plot),
         ])
         .await;
         assert!(said.code == Some(0) && said.out.contains("no errors"), "{protocol}: {said:?}");
@@ -276,6 +278,11 @@ async fn a_load_test_counts_every_statement_and_groups_errors() {
         assert!(
             insert["p999_us"].as_u64() >= insert["p50_us"].as_u64() && insert["p50_us"].as_u64() > Some(0)
         );
+        let steps = result["series"].as_array().unwrap().iter().filter_map(|s| s["ok"].as_u64());
+        assert!(steps.sum::<u64>() <= operations.last().unwrap()["ok"].as_u64().unwrap());
+        let svg = std::fs::read_to_string(&plot).unwrap();
+        assert!(svg.starts_with("<svg") && svg.contains("insert order"), "{protocol}: {svg}");
+        assert!(svg.contains(&format!("4 connections to 127.0.0.1:{}/app", herd.primary(0).port)));
     }
 
     // Every failure is counted under its SQLSTATE; a crash in between is survived by connecting again.

@@ -61,7 +61,7 @@ pub(super) enum Command {
     Generate(Generate),
     /// Measure throughput and latency of a mix of reads and writes on the tables of sql/
     ///
-    /// Works against pgherd and against a plain PostgreSQL server. A failed statement is counted, never repeated.
+    /// Works against pgherd, over its wire protocol or its HTTP API, and against a plain PostgreSQL server. A failed statement is counted, never repeated.
     LoadTest(LoadTest),
 }
 
@@ -195,9 +195,15 @@ pub(super) struct LoadTest {
     /// How statements are sent
     #[arg(long, value_enum, default_value_t = Protocol::Prepared)]
     pub(super) protocol: Protocol,
+    /// Ask the HTTP API instead, e.g. http://app:app@127.0.0.1:3000; it has neither joins nor updates
+    #[arg(long, value_name = "URL", conflicts_with_all = ["url", "host", "port", "user", "dbname", "protocol"])]
+    pub(super) http: Option<String>,
     /// Also write the result as JSON
     #[arg(long, value_name = "FILE")]
     pub(super) json: Option<PathBuf>,
+    /// Also draw the result as SVG: throughput and latency over time, latency by percentile
+    #[arg(long, value_name = "FILE")]
+    pub(super) plot: Option<PathBuf>,
     /// Other random choices
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(super) seed: u64,
@@ -215,6 +221,17 @@ pub(super) enum Protocol {
     Extended,
     /// Parse once per connection, then Bind and Execute
     Prepared,
+}
+
+impl Protocol {
+    /// In lower case, as on the command line.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Simple => "simple",
+            Self::Extended => "extended",
+            Self::Prepared => "prepared",
+        }
+    }
 }
 
 /// `30s`, `500ms`, `5m`, `1h`; a bare number is seconds.

@@ -60,13 +60,31 @@ impl Operation {
     }
 }
 
+/// The classes that can be asked for in one way of asking.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mix {
+    reads: &'static [Operation],
+    writes: &'static [Operation],
+}
+
+impl Mix {
+    /// All of them.
+    pub(super) const WIRE: Self = Self {
+        reads: &[Operation::UserById, Operation::OrdersOfUser, Operation::JoinOfUser],
+        writes: &[Operation::InsertOrder, Operation::UpdateUser],
+    };
+    /// The HTTP API has neither joins nor updates.
+    pub(super) const HTTP: Self =
+        Self { reads: &[Operation::UserById, Operation::OrdersOfUser], writes: &[Operation::InsertOrder] };
+}
+
 /// A statement with its values.
 #[derive(Debug, Clone)]
 pub(super) struct Task<'a> {
     pub(super) operation: Operation,
-    user_id: &'a str,
-    text: String,
-    cents: i64,
+    pub(super) user_id: &'a str,
+    pub(super) text: String,
+    pub(super) cents: i64,
 }
 
 impl Task<'_> {
@@ -130,32 +148,30 @@ impl Statements {
 /// What comes next on one connection.
 pub(super) struct Choice {
     random: SmallRng,
+    mix: Mix,
     write_ratio: f64,
     worker: u32,
     count: u64,
 }
 
 impl Choice {
-    pub(super) fn new(seed: u64, worker: u32, write_ratio: f64) -> Self {
+    pub(super) fn new(seed: u64, worker: u32, write_ratio: f64, mix: Mix) -> Self {
         let random = SmallRng::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(u64::from(worker)));
-        Self { random, write_ratio, worker, count: 0 }
+        Self { random, mix, write_ratio, worker, count: 0 }
     }
 
     /// The next statement, on one of these users; `None` if there are none.
     pub(super) fn next<'a>(&mut self, ids: &'a [String]) -> Option<Task<'a>> {
-        use Operation::{InsertOrder, JoinOfUser, OrdersOfUser, UpdateUser, UserById};
         let user_id = ids.get(self.random.random_range(0..ids.len().max(1)))?;
         self.count += 1;
-        let operation = if self.random.random_bool(self.write_ratio) {
-            [InsertOrder, UpdateUser][self.random.random_range(0..2)]
-        } else {
-            [UserById, OrdersOfUser, JoinOfUser][self.random.random_range(0..3)]
-        };
+        let classes =
+            if self.random.random_bool(self.write_ratio) { self.mix.writes } else { self.mix.reads };
+        let operation = *classes.get(self.random.random_range(0..classes.len().max(1)))?;
         let cents = self.random.random_range(100..100_000);
         let text = match operation {
-            InsertOrder => format!("load_{}_{}", self.worker, self.count),
-            UpdateUser => format!("Load {} {}", self.worker, self.count),
-            UserById | OrdersOfUser | JoinOfUser => String::new(),
+            Operation::InsertOrder => format!("load_{}_{}", self.worker, self.count),
+            Operation::UpdateUser => format!("Load {} {}", self.worker, self.count),
+            Operation::UserById | Operation::OrdersOfUser | Operation::JoinOfUser => String::new(),
         };
         Some(Task { operation, user_id, text, cents })
     }
@@ -169,12 +185,12 @@ mod tests {
     fn the_share_of_writes_is_kept() {
         let ids = ["a".to_owned(), "b".to_owned()];
         for (ratio, least, most) in [(0.0, 0, 0), (0.25, 2300, 2700), (1.0, 10_000, 10_000)] {
-            let mut choice = Choice::new(1, 0, ratio);
+            let mut choice = Choice::new(1, 0, ratio, Mix::WIRE);
             let is_write = |op| matches!(op, Operation::InsertOrder | Operation::UpdateUser);
             let writes = (0..10_000).filter(|_| is_write(choice.next(&ids).unwrap().operation)).count();
             assert!((least..=most).contains(&writes), "{ratio}: {writes}");
         }
-        assert!(Choice::new(1, 0, 0.5).next(&[]).is_none());
+        assert!(Choice::new(1, 0, 0.5, Mix::HTTP).next(&[]).is_none());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
+use super::failed::Failed;
 use super::operation::Operation;
 
 /// Recorders beyond this many would cost memory for nothing.
@@ -41,21 +42,18 @@ pub(super) struct Share {
     /// Failed statements by [`Operation`].
     pub(super) failed: Vec<u64>,
     pub(super) errors: BTreeMap<ErrorKey, u64>,
+    /// Successful statements since it was last taken, µs.
+    recent: Histogram<u64>,
 }
 
 impl Share {
     fn new() -> Self {
-        let empty = || {
-            let mut histogram = Histogram::new_with_bounds(1, LONGEST_US, 3)
-                .unwrap_or_else(|_| unreachable!("the bounds are constants that fit"));
-            histogram.auto(false);
-            histogram
-        };
         let count = Operation::ALL.len();
         Self {
-            latencies: (0..count).map(|_| empty()).collect(),
+            latencies: (0..count).map(|_| empty(3)).collect(),
             failed: vec![0; count],
             errors: BTreeMap::new(),
+            recent: empty(2),
         }
     }
 
@@ -90,24 +88,26 @@ impl Record {
     pub(super) fn success(&self, worker: usize, operation: Operation, took: Duration) {
         let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.ok.fetch_add(1, Relaxed);
-        if let Some(histogram) = self.share(worker).lock().latencies.get_mut(operation as usize) {
+        let mut share = self.share(worker).lock();
+        if let Some(histogram) = share.latencies.get_mut(operation as usize) {
             histogram.saturating_record(us.max(1));
         }
+        share.recent.saturating_record(us.max(1));
     }
 
     /// One statement that failed.
-    pub(super) fn failure(&self, worker: usize, operation: Operation, error: &tokio_postgres::Error) {
+    pub(super) fn failure(&self, worker: usize, operation: Operation, error: Failed) {
         self.failed.fetch_add(1, Relaxed);
         let mut share = self.share(worker).lock();
         if let Some(failed) = share.failed.get_mut(operation as usize) {
             *failed += 1;
         }
-        share.error(key_of(error, false), 1);
+        share.error(ErrorKey::new(error, false), 1);
     }
 
     /// A connection that could not be made.
-    pub(super) fn no_connection(&self, worker: usize, error: &tokio_postgres::Error) {
-        self.share(worker).lock().error(key_of(error, true), 1);
+    pub(super) fn no_connection(&self, worker: usize, error: Failed) {
+        self.share(worker).lock().error(ErrorKey::new(error, true), 1);
     }
 
     /// Statements that succeeded and that failed so far.
@@ -122,25 +122,34 @@ impl Record {
         all
     }
 
+    /// What succeeded since the last call.
+    pub(super) fn take_recent(&self) -> Histogram<u64> {
+        let mut all = empty(2);
+        for share in &self.shares {
+            let mut share = share.lock();
+            all.add(&share.recent).unwrap_or_else(|_| unreachable!("both have the same bounds"));
+            share.recent.reset();
+        }
+        all
+    }
+
     fn share(&self, worker: usize) -> &Mutex<Share> {
         &self.shares[worker % self.shares.len()]
     }
 }
 
-fn key_of(error: &tokio_postgres::Error, connecting: bool) -> ErrorKey {
-    match error.as_db_error() {
-        Some(db) => {
-            ErrorKey { code: db.code().code().to_owned(), message: shortened(db.message()), connecting }
-        }
-        None => {
-            let message = shortened(&super::super::failure::describe(error));
-            ErrorKey { code: String::new(), message, connecting }
-        }
-    }
+/// Of so many significant digits.
+fn empty(digits: u8) -> Histogram<u64> {
+    let mut histogram = Histogram::new_with_bounds(1, LONGEST_US, digits)
+        .unwrap_or_else(|_| unreachable!("the bounds are constants that fit"));
+    histogram.auto(false);
+    histogram
 }
 
-fn shortened(message: &str) -> String {
-    message.chars().take(160).collect()
+impl ErrorKey {
+    fn new(error: Failed, connecting: bool) -> Self {
+        Self { code: error.code, message: error.message, connecting }
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The result of a load test, as a table and as JSON.
+//! The result of a load test: as a table, as JSON, and as what is drawn.
 //! Must not know how it was measured. Latencies are of successful statements only.
 
 use std::fmt;
@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 
 use super::super::ui;
 use super::operation::Operation;
+use super::plot::Plot;
 use super::record::{ErrorKey, Record, Share};
+use super::series::Step;
 
 /// The percentiles that are shown.
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("p99.9", 0.999)];
@@ -18,28 +20,38 @@ const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p95", 0.95), ("p99", 0.99),
 pub(super) struct Report {
     share: Share,
     total: Histogram<u64>,
-    elapsed: Duration,
-    unfinished: u64,
-    concurrency: u32,
+    facts: Facts,
+}
+
+/// What is known of a test besides its latencies and errors.
+#[derive(Debug)]
+pub(super) struct Facts {
+    /// What was asked, and how.
+    pub(super) about: String,
+    pub(super) concurrency: u32,
+    pub(super) elapsed: Duration,
+    /// Statements without an answer when the time was over.
+    pub(super) unfinished: u64,
+    pub(super) steps: Vec<Step>,
 }
 
 impl Report {
-    pub(super) fn new(record: &Record, elapsed: Duration, unfinished: u64, concurrency: u32) -> Self {
+    pub(super) fn new(record: &Record, facts: Facts) -> Self {
         let share = record.merged();
         let mut total = share.latencies[0].clone();
         for histogram in share.latencies.iter().skip(1) {
             total.add(histogram).unwrap_or_else(|_| unreachable!("all have the same bounds"));
         }
-        Self { share, total, elapsed, unfinished, concurrency }
+        Self { share, total, facts }
     }
 
     /// Statements that failed or had no answer when the time was over.
     pub(super) fn failed(&self) -> u64 {
-        self.share.failed.iter().sum::<u64>() + self.unfinished
+        self.share.failed.iter().sum::<u64>() + self.facts.unfinished
     }
 
     fn seconds(&self) -> f64 {
-        self.elapsed.as_secs_f64().max(0.001)
+        self.facts.elapsed.as_secs_f64().max(0.001)
     }
 
     /// Name, latencies and failures of every class that ran, and of all together at the end.
@@ -66,11 +78,39 @@ impl Report {
             value
         };
         let error = |(key, count): (&ErrorKey, &u64)| json!({ "sqlstate": key.code, "message": key.message, "count": count, "connecting": key.connecting });
+        let step = |step: &Step| {
+            json!({
+                "end_s": step.end.as_secs_f64(), "ok": step.ok, "failed": step.failed, "per_second": step.rate(),
+                "p50_us": step.p50_us, "p95_us": step.p95_us, "p99_us": step.p99_us, "max_us": step.max_us,
+            })
+        };
         json!({
-            "seconds": self.elapsed.as_secs_f64(), "concurrency": self.concurrency, "unfinished": self.unfinished,
+            "about": self.facts.about, "seconds": self.facts.elapsed.as_secs_f64(),
+            "concurrency": self.facts.concurrency, "unfinished": self.facts.unfinished,
             "operations": self.lines().into_iter().map(line).collect::<Vec<_>>(),
             "errors": self.share.errors.iter().map(error).collect::<Vec<_>>(),
+            "series": self.facts.steps.iter().map(step).collect::<Vec<_>>(),
         })
+    }
+
+    /// The same as a picture.
+    pub(super) fn plot(&self) -> Plot<'_> {
+        let mut classes: Vec<_> =
+            self.lines().into_iter().map(|(name, latency, _)| (name, latency)).collect();
+        classes.rotate_right(1); // all together first
+        let ms = |quantile| self.total.value_at_quantile(quantile) as f64 / 1000.0;
+        let result = format!(
+            "{} ok in {:.1} s = {} per second, {} failed; p50 {:.2} ms, p99 {:.2} ms, longest {:.2} ms",
+            ui::grouped(self.total.len()),
+            self.facts.elapsed.as_secs_f64(),
+            ui::grouped((self.total.len() as f64 / self.seconds()).round() as u64),
+            ui::grouped(self.failed()),
+            ms(0.5),
+            ms(0.99),
+            self.total.max() as f64 / 1000.0,
+        );
+        let about = format!("{} connections to {}", self.facts.concurrency, self.facts.about);
+        Plot { about, result, steps: &self.facts.steps, classes }
     }
 }
 
@@ -99,9 +139,9 @@ impl fmt::Display for Report {
             column.set_cell_alignment(comfy_table::CellAlignment::Right);
         }
         writeln!(f, "{table}")?;
-        write!(f, "{:.1} s, {} connections", self.elapsed.as_secs_f64(), self.concurrency)?;
-        if self.unfinished > 0 {
-            write!(f, ", {} statements without an answer at the end", self.unfinished)?;
+        write!(f, "{:.1} s, {} connections", self.facts.elapsed.as_secs_f64(), self.facts.concurrency)?;
+        if self.facts.unfinished > 0 {
+            write!(f, ", {} statements without an answer at the end", self.facts.unfinished)?;
         }
         if self.share.errors.is_empty() {
             return write!(f, ", no errors");
@@ -129,7 +169,14 @@ mod tests {
         for us in 1..=1000 {
             record.success(0, Operation::UserById, Duration::from_micros(us));
         }
-        let report = Report::new(&record, Duration::from_secs(2), 3, 4);
+        let facts = Facts {
+            about: "a test".into(),
+            concurrency: 4,
+            elapsed: Duration::from_secs(2),
+            unfinished: 3,
+            steps: Vec::new(),
+        };
+        let report = Report::new(&record, facts);
         let text = report.to_string();
         assert!(text.contains("| select user | 1 000 ") && text.contains("500"), "{text}");
         assert!(text.contains("3 statements without an answer") && !text.contains("insert order"), "{text}");
@@ -138,5 +185,6 @@ mod tests {
         assert_eq!(json["operations"][1]["operation"], "all");
         assert_eq!(json["operations"][1]["failed"], 3);
         assert_eq!(json["operations"][0]["per_second"], 500.0);
+        assert!(report.plot().svg().unwrap().contains("1 000 ok in 2.0 s = 500 per second, 3 failed"));
     }
 }

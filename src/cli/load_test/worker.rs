@@ -5,12 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
-use super::super::args::Protocol;
-use super::super::client::Target;
-use super::operation::{Choice, Statements};
+use super::connection::{Connection, Way};
+use super::operation::Choice;
 use super::record::Record;
 
 /// The first pause before connecting again; doubled each time.
@@ -20,11 +18,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// All one connection needs.
 pub(super) struct Worker {
-    pub(super) target: Target,
+    pub(super) way: Way,
     pub(super) ids: Arc<Vec<String>>,
     pub(super) record: Arc<Record>,
     pub(super) choice: Choice,
-    pub(super) protocol: Protocol,
     /// From 0.
     pub(super) number: usize,
     pub(super) stop: CancellationToken,
@@ -33,8 +30,8 @@ pub(super) struct Worker {
 impl Worker {
     /// Works until `stop`; a statement that runs then is finished.
     pub(super) async fn run(mut self) {
-        while let Some((client, statements)) = self.connected().await {
-            self.work(&client, &statements).await;
+        while let Some(connection) = self.connected().await {
+            self.work(connection).await;
             if self.stop.is_cancelled() {
                 return;
             }
@@ -42,29 +39,29 @@ impl Worker {
     }
 
     /// Until `stop` or the loss of the connection.
-    async fn work(&mut self, client: &Client, statements: &Statements) {
+    async fn work(&mut self, mut connection: Connection) {
         let ids = self.ids.clone();
-        while !self.stop.is_cancelled() && !client.is_closed() {
+        while !self.stop.is_cancelled() && !connection.is_closed() {
             let Some(task) = self.choice.next(&ids) else { return };
             let start = Instant::now();
-            match statements.run(client, &task).await {
+            match connection.run(&task).await {
                 Ok(()) => self.record.success(self.number, task.operation, start.elapsed()),
-                Err(e) => self.record.failure(self.number, task.operation, &e),
+                Err(e) => self.record.failure(self.number, task.operation, e),
             }
         }
     }
 
     /// A connection with its statements, after as many tries as it takes; `None` if stopped meanwhile.
-    async fn connected(&self) -> Option<(Client, Statements)> {
+    async fn connected(&self) -> Option<Connection> {
         let mut pause = FIRST_PAUSE;
         while !self.stop.is_cancelled() {
             let connected = tokio::select! {
-                connected = self.connect() => connected,
+                connected = self.way.connect() => connected,
                 () = self.stop.cancelled() => return None,
             };
             match connected {
                 Ok(connected) => return Some(connected),
-                Err(e) => self.record.no_connection(self.number, &e),
+                Err(e) => self.record.no_connection(self.number, e),
             }
             tokio::select! {
                 () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
@@ -72,11 +69,5 @@ impl Worker {
             }
         }
         None
-    }
-
-    async fn connect(&self) -> Result<(Client, Statements), tokio_postgres::Error> {
-        let client = self.target.connect().await?;
-        let statements = Statements::new(&client, self.protocol).await?;
-        Ok((client, statements))
     }
 }
