@@ -8,7 +8,7 @@ use bytes::{Buf, BytesMut};
 use super::exchange::{Exchange, Lost};
 use super::expect::{Done, Expect};
 use crate::pool::ServerConn;
-use crate::wire::{ErrorFields, TransactionStatus, parse_command_tag, peek_head};
+use crate::wire::{BackendWriter, ErrorFields, TransactionStatus, parse_command_tag, peek_head};
 
 /// The longest message from a server, bytes: PostgreSQL's own limit.
 const MAX_SERVER_BODY: usize = (1 << 30) + 1024;
@@ -84,7 +84,7 @@ impl Exchange {
                         if mark != 0 && tag != b's' {
                             self.done.push(Done::Command { mark, tag: tag_text });
                         }
-                        self.take(total, true);
+                        self.complete(mark, total);
                         return None;
                     }
                     _ => None,
@@ -92,6 +92,8 @@ impl Exchange {
                 if let Some(mark) = mark {
                     let tag = tag_text.to_owned();
                     self.done.push(Done::Command { mark, tag });
+                    self.complete(mark, total);
+                    return None;
                 }
             }
             b'1' => {
@@ -116,7 +118,7 @@ impl Exchange {
                 }
             }
             b'G' => self.copy_in_begins(),
-            b'S' => server.note_parameter(body),
+            b'S' => forward &= server.note_parameter(body),
             b'A' => forward = self.notification(server.pid),
             b'E' => return self.error(total),
             b'N' if is_going_down(body) => {
@@ -146,6 +148,17 @@ impl Exchange {
             self.answered = true;
         } else {
             self.cut(total);
+        }
+    }
+
+    /// Passes the completion of a statement on, under another tag if it has to look like another statement's.
+    fn complete(&mut self, mark: u32, total: usize) {
+        let tag = self.retag.iter().find(|(of, _)| *of == mark).map(|(_, tag)| *tag);
+        self.take(total, tag.is_none());
+        if let Some(tag) = tag {
+            let mut bytes = BytesMut::new();
+            bytes.put_command_complete(tag);
+            self.insert(&bytes);
         }
     }
 

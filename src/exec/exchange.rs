@@ -78,6 +78,8 @@ pub struct Exchange {
     /// What happened since it was last taken.
     pub done: SmallVec<[Done; 2]>,
     pub(super) status: Option<TransactionStatus>,
+    /// Command tags that stand for what a server says, by the mark of the statement.
+    pub retag: SmallVec<[(u32, &'static str); 1]>,
     /// An error came and the rest up to Sync is skipped by the server.
     pub(super) skipping: bool,
     /// The server wants CopyData.

@@ -45,8 +45,10 @@ pub struct ServerConn {
     /// Whether all is known to be as a new client expects it: set before the first byte goes out, cleared after
     /// ReadyForQuery. One that is dirty when it comes back is closed.
     dirty: bool,
-    /// Reported parameters, as the server last said.
-    pub parameters: BTreeMap<String, String>,
+    /// Reported parameters, as the server last said; shared with the clients that know the same.
+    pub parameters: Arc<BTreeMap<String, String>>,
+    /// Whether it said that it is in recovery: a client never hears of that.
+    standby: Option<bool>,
     /// The settings that were applied, `None` right after login.
     pub applied: Option<Arc<Settings>>,
     /// Prepared under their server names.
@@ -124,7 +126,10 @@ impl ServerConn {
             cancel: Arc::new(CancelTarget { endpoint, pid: opened.pid, secret: opened.secret.clone() }),
             secret: opened.secret,
             dirty: false,
-            parameters: opened.parameters.into_iter().collect(),
+            standby: opened.parameters.iter().find(|(n, _)| n == IN_HOT_STANDBY).map(|(_, v)| v == "on"),
+            parameters: Arc::new(
+                opened.parameters.into_iter().filter(|(n, _)| n != IN_HOT_STANDBY).collect(),
+            ),
             applied: None,
             prepared: PreparedSet::new(prepared),
             unnamed: None,
@@ -137,7 +142,7 @@ impl ServerConn {
     /// Whether the server said it is in recovery (`in_hot_standby`, PostgreSQL 14 and later).
     #[must_use]
     pub fn is_standby(&self) -> Option<bool> {
-        self.parameters.get("in_hot_standby").map(|v| v == "on")
+        self.standby
     }
 
     /// Bytes of a client are about to go out.
@@ -196,7 +201,7 @@ impl ServerConn {
                         }
                         failed.get_or_insert(fields);
                     }
-                    b'S' => self.note_parameter(&frame.body),
+                    b'S' => drop(self.note_parameter(&frame.body)),
                     b'D' => value = first_value(&frame.body),
                     b'Z' => {
                         let status = frame.body.first().and_then(|b| TransactionStatus::from_byte(*b));
@@ -216,13 +221,17 @@ impl ServerConn {
         }
     }
 
-    /// Takes note of a ParameterStatus body.
-    pub fn note_parameter(&mut self, body: &[u8]) {
-        if let Ok((name, value)) = parse_parameter_status(body)
-            && self.parameters.get(name).is_none_or(|old| old != value)
-        {
-            self.parameters.insert(name.to_owned(), value.to_owned());
+    /// Takes note of a ParameterStatus body. Says whether it is for a client too.
+    pub fn note_parameter(&mut self, body: &[u8]) -> bool {
+        let Ok((name, value)) = parse_parameter_status(body) else { return true };
+        if name == IN_HOT_STANDBY {
+            self.standby = Some(value == "on");
+            return false; // the herd as one server is never in recovery
         }
+        if self.parameters.get(name).is_none_or(|old| old != value) {
+            Arc::make_mut(&mut self.parameters).insert(name.to_owned(), value.to_owned());
+        }
+        true
     }
 
     /// Whether the server's session settings already are those of `wanted`.
@@ -262,6 +271,9 @@ impl ServerConn {
         Ok(())
     }
 }
+
+/// The reported parameter that tells of the one server only.
+const IN_HOT_STANDBY: &str = "in_hot_standby";
 
 const MAX_OWN_REPLY: usize = 16 << 20;
 

@@ -35,17 +35,11 @@ impl Settings {
         self.startup.is_empty() && self.set.is_empty() && !self.unknown
     }
 
-    /// Whether a startup parameter set it: RESET then goes back to that, which a server does not know of.
-    #[must_use]
-    pub fn is_of_startup(&self, name: &str) -> bool {
-        self.startup.contains_key(name)
-    }
-
     /// Whether transactions may be serializable without saying so, which a replica cannot do.
     #[must_use]
     pub fn may_be_serializable(&self) -> bool {
-        let names = ["default_transaction_isolation", "session characteristics"];
-        names.iter().any(|n| self.set.contains_key(*n) || self.startup.contains_key(*n))
+        let name = "default_transaction_isolation";
+        self.set.contains_key(name) || self.startup.contains_key(name)
     }
 
     /// With one more SET.
@@ -64,7 +58,28 @@ impl Settings {
     pub fn without(&self, name: &str) -> Arc<Self> {
         let mut next = self.clone();
         next.set.remove(name);
+        if name == "session_authorization" {
+            next.set.remove("role");
+        }
         Arc::new(next)
+    }
+
+    /// A statement that does what RESET (`None` is ALL) or SET … TO DEFAULT does on a server of the client's own: back
+    /// to its startup parameters. `None` if the server's own RESET does just that.
+    #[must_use]
+    pub fn to_login(&self, name: Option<&str>, local: bool) -> Option<String> {
+        let call = |name: &str, value: &str| {
+            format!("PERFORM pg_catalog.set_config({}, {}, {local}); ", quoted(name), quoted(value))
+        };
+        let body = match name {
+            Some(name) => call(name, self.startup.get(name)?),
+            None if self.startup.is_empty() => return None,
+            None => {
+                let calls: String = self.startup.iter().map(|(name, value)| call(name, value)).collect();
+                format!("RESET ALL; {calls}")
+            }
+        };
+        Some(format!("DO {}", quoted(&format!("BEGIN {body}END"))))
     }
 
     /// After RESET ALL, which leaves role and session authorization alone.
@@ -123,6 +138,21 @@ mod tests {
         assert_eq!(set.reset_all(), at_login);
         assert_ne!(*set, *at_login);
         assert_ne!(*Settings::unknown(), Settings::default());
+    }
+
+    #[test]
+    fn going_back_to_login_needs_a_statement_only_where_there_were_startup_parameters() {
+        let none = Settings::of_startup(&[]);
+        assert_eq!((none.to_login(None, false), none.to_login(Some("work_mem"), false)), (None, None));
+        let some = Settings::of_startup(&[("work_mem".into(), "1MB".into()), ("a.b".into(), "it's".into())]);
+        assert_eq!(some.to_login(Some("timezone"), false), None);
+        assert_eq!(
+            some.to_login(Some("work_mem"), true).as_deref(),
+            Some("DO E'BEGIN PERFORM pg_catalog.set_config(E\\'work_mem\\', E\\'1MB\\', true); END'")
+        );
+        let all = some.to_login(None, false).unwrap_or_default();
+        assert!(all.starts_with("DO E'BEGIN RESET ALL; PERFORM"), "{all}");
+        assert!(all.contains(r"E\'it\\\'s\'"), "{all}");
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod names;
 mod parse;
 mod plan;
 mod set;
+mod set_config;
 mod transaction;
 mod types;
 mod utility;
@@ -35,8 +36,10 @@ mod lexical_tests;
 #[cfg(test)]
 mod router_tests;
 
+pub use self::set_config::names_of_list;
 pub use self::types::{
-    Access, Env, Kind, Param, Pin, Route, RouteError, SetParameter, Target, TransactionModes, Verb,
+    Access, ConfigCall, ConfigValue, Env, Kind, Param, Pin, Route, RouteError, SetParameter, Target,
+    TransactionModes, Verb,
 };
 
 use std::ops::Range;
@@ -206,6 +209,15 @@ impl Statement {
     #[must_use]
     pub fn kind(&self) -> &Kind {
         &self.work.kind
+    }
+
+    /// What its calls of `set_config` set with these values, in their order.
+    ///
+    /// # Errors
+    /// [`RouteError`] if it would set the proxy's own parameters, or if what it sets cannot be known.
+    pub fn configured(&self, params: &[Param<'_>]) -> Result<Vec<SetParameter>, RouteError> {
+        let Kind::SetConfig(calls) = &self.work.kind else { return Ok(Vec::new()) };
+        set_config::evaluate(calls, params)
     }
 
     /// The shard of a single table that it names. Whatever its values, a server of another shard may not know the

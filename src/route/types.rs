@@ -4,6 +4,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::rows;
 use crate::shard::{ShardId, ShardSet};
 use crate::wire::{ClientFacing, SqlState};
@@ -44,6 +46,8 @@ pub enum Kind {
     Reset(Option<String>),
     /// SHOW name (folded), of PostgreSQL's or pgherd's; `all` for SHOW ALL.
     Show(String),
+    /// A SELECT of nothing but `set_config` calls whose arguments are constants or parameters.
+    SetConfig(Arc<[ConfigCall]>),
     /// A SELECT that reads virtual tables of schema `pgherd` and nothing else.
     Virtual(Arc<rows::Select>),
     /// An operator's command on the `pgherd` database (RELOAD, PAUSE …): its words in upper case, literals as sent.
@@ -97,8 +101,76 @@ pub struct SetParameter {
     pub local: bool,
     /// Its values unquoted; empty is DEFAULT.
     pub values: Vec<String>,
-    /// The statement's own text without LOCAL or SESSION, fit to be sent again, e.g. `SET search_path TO a, b`.
+    /// The statement's own text without LOCAL or SESSION, fit to be sent again, e.g. `SET search_path TO a, b`, or
+    /// `SELECT pg_catalog.set_config(…, …, false)`.
     pub sql: String,
+}
+
+impl SetParameter {
+    /// Whether it is the transaction's own whatever is said: it ends with it.
+    #[must_use]
+    pub fn is_of_transaction(&self) -> bool {
+        matches!(
+            self.name.as_str(),
+            "transaction_isolation" | "transaction_read_only" | "transaction_deferrable"
+        )
+    }
+
+    /// The parameters it sets, each with the statement that does: `SESSION CHARACTERISTICS` are up to three.
+    #[must_use]
+    pub fn parts(&self) -> SmallVec<[(String, String); 1]> {
+        if self.name != "session characteristics" {
+            return smallvec![(self.name.clone(), self.sql.clone())];
+        }
+        let part = |mode: &String| {
+            let (name, value) = match mode.strip_prefix("ISOLATION LEVEL ") {
+                Some(level) => ("isolation", level),
+                None if mode.starts_with("READ") => {
+                    ("read_only", if mode == "READ ONLY" { "on" } else { "off" })
+                }
+                None => ("deferrable", if mode == "DEFERRABLE" { "on" } else { "off" }),
+            };
+            let name = format!("default_transaction_{name}");
+            let sql = format!("SET {name} TO '{value}'");
+            (name, sql)
+        };
+        self.values.iter().map(part).collect()
+    }
+
+    /// The statement itself, LOCAL or not.
+    #[must_use]
+    pub fn statement(&self) -> String {
+        if !self.local {
+            return self.sql.clone();
+        }
+        match (self.sql.strip_prefix("SET "), self.sql.strip_suffix("false)")) {
+            (Some(rest), _) => format!("SET LOCAL {rest}"),
+            (None, Some(call)) => format!("{call}true)"),
+            (None, None) => self.sql.clone(),
+        }
+    }
+}
+
+/// One call of `set_config(name, value, is_local)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigCall {
+    /// The parameter's name.
+    pub name: ConfigValue,
+    /// Its value; NULL is its default.
+    pub value: ConfigValue,
+    /// For the transaction only.
+    pub local: ConfigValue,
+}
+
+/// An argument of `set_config`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConfigValue {
+    /// NULL.
+    Null,
+    /// A constant, as text.
+    Text(String),
+    /// `$n`, counted from 0.
+    Param(usize),
 }
 
 /// Why a statement ties the client to one server until the session ends or the reason is gone.
@@ -240,7 +312,7 @@ pub struct Param<'a> {
 /// What of the session matters to routing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Env {
-    /// `search_path` if the session changed it, unquoted, in order.
+    /// `search_path` if the session changed it, unquoted, in order, `$user` resolved.
     pub search_path: Option<Vec<String>>,
     /// SET pgherd.shard.
     pub shard: Option<String>,

@@ -13,7 +13,7 @@ use super::parse::{Parsed, parse};
 use super::plan::{Context, Plan};
 use super::utility::{Class, Lexical, RUN_ON_EACH, Rule, Wrap, classify, selects_into};
 use super::virtual_select::virtual_select;
-use super::{Access, Env, Kind, Param, Pin, Route, RouteError, Target, Verb};
+use super::{Access, Env, Kind, Param, Pin, Route, RouteError, Target, Verb, set_config};
 
 /// A statement worked out.
 #[derive(Debug)]
@@ -76,6 +76,9 @@ impl Work {
                     if let Some(select) = virtual_select(&parsed.tree, false)? {
                         return Ok(Self { kind: Kind::Virtual(Arc::new(select)), course: Course::Local });
                     }
+                    if let Some(calls) = set_config::calls(text, env) {
+                        return Ok(planned(&parsed, Kind::SetConfig(calls.into()), None));
+                    }
                     let creates = selects_into(text, env.nonstandard_strings);
                     Ok(planned(&parsed, if creates { Kind::Ddl } else { Kind::Query }, None))
                 }
@@ -122,6 +125,7 @@ impl Work {
     /// Whether it depends on the value of some literal, so that it holds for its exact text only.
     pub(super) fn by_text_only(&self) -> bool {
         match &self.course {
+            Course::Planned { .. } if matches!(self.kind, Kind::SetConfig(_)) => true,
             Course::Planned { plan, wrap: None } => plan.by_text_only(),
             // EXPLAIN (ANALYZE 0) is not EXPLAIN (ANALYZE 1); words in strings may be names.
             Course::Planned { .. } | Course::Local | Course::Decided { .. } | Course::Failed(_) => true,
@@ -170,6 +174,8 @@ impl Work {
                 };
                 match wrap {
                     Some(wrap) => wrap.around(forced.shard.map_or(route.target, Target::Shard), route)?,
+                    // What it sets is known: it ties the session to nothing.
+                    None if matches!(self.kind, Kind::SetConfig(_)) => Route { pin: None, ..route },
                     None => route,
                 }
             }

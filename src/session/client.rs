@@ -1,6 +1,7 @@
 //! One client after its login: what it owns, and the loop between idle and a turn of work.
 //! Must not know how messages are understood (`feed`), nor how servers are chosen (`cluster`).
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -20,7 +21,7 @@ use crate::cluster::{Leased, UserPools};
 use crate::config::{Config, User};
 use crate::exec::{Event, Exchange, Watch};
 use crate::pool::Stream;
-use crate::route::{Pin as Tie, Route, Router, Statement, Verb};
+use crate::route::{Pin as Tie, Route, Router, SetParameter, Statement, Verb};
 use crate::shard::ShardId;
 use crate::stats::{SessionState, SessionStats};
 use crate::wire::{BackendWriter, ErrorReport, Severity, SqlState, TransactionStatus};
@@ -56,6 +57,8 @@ pub(super) struct Client {
     pub(super) inbuf: BytesMut,
     pub(super) x: Exchange,
     pub(super) vars: Arc<Vars>,
+    /// What the client was told by ParameterStatus.
+    pub(super) reported: Arc<BTreeMap<String, String>>,
     pub(super) txn: Txn,
     /// The server at work, or in the client's transaction.
     pub(super) server: Option<Leased>,
@@ -150,6 +153,8 @@ pub(super) enum Deferred {
 pub(super) struct Effect {
     pub(super) statement: Statement,
     pub(super) pin: Option<Tie>,
+    /// What its calls of `set_config` set.
+    pub(super) sets: Vec<SetParameter>,
 }
 
 /// How a session goes on.

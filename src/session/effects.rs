@@ -3,10 +3,10 @@
 
 use super::client::Client;
 use super::ears::Intent;
-use super::txn::Txn;
+use super::txn::{Open, Savepoint, Txn};
 use crate::exec::Done;
 use crate::pool::StatementKey;
-use crate::route::{Kind, SetParameter, Statement};
+use crate::route::{Kind, SetParameter, TransactionModes};
 
 impl Client {
     /// Works through what the relay has seen.
@@ -55,36 +55,31 @@ impl Client {
 
     fn completed(&mut self, mark: u32, tag: &str) {
         let Some(effect) = self.turn.effects.get(mark as usize - 1) else { return };
-        let statement = effect.statement.clone();
+        let (statement, sets) = (effect.statement.clone(), effect.sets.clone());
         if let Some(pin) = effect.pin
             && !self.turn.new_pins.contains(&pin)
         {
             self.turn.new_pins.push(pin);
             self.stats.set_pin(Some(pin.as_str()));
         }
-        self.apply(statement.kind(), tag, &statement);
+        for set in &sets {
+            self.set_completed(set);
+        }
+        self.apply(statement.kind(), tag);
     }
 
-    fn apply(&mut self, kind: &Kind, tag: &str, statement: &Statement) {
+    fn apply(&mut self, kind: &Kind, tag: &str) {
         match kind {
             Kind::Set(set) => self.set_completed(set),
-            Kind::Reset(name) => {
-                // Within a text of several statements: what the server is left with is not tracked.
-                self.vars = self.vars.reset(name.as_deref());
-                self.turn.spoiled = true;
-            }
-            Kind::Commit { .. } if tag == "ROLLBACK" => self.rolled_back(),
-            Kind::Commit { .. } => self.intents_committed(),
-            Kind::Rollback { .. } => self.rolled_back(),
-            Kind::Begin(modes) => {
-                if let Txn::Open(open) = &mut self.txn {
-                    open.modes = open.modes.overlaid(modes);
-                }
-            }
+            Kind::Reset(name) => self.reset_completed(name.as_deref()),
+            Kind::Commit { chain } if tag == "ROLLBACK" => self.rolled_back(*chain),
+            Kind::Rollback { chain } => self.rolled_back(*chain),
+            Kind::Commit { chain } => self.committed(*chain),
+            Kind::Begin(modes) => self.begun(modes),
             Kind::Savepoint(name) => {
-                let vars = self.vars.clone();
                 if let Txn::Open(open) = &mut self.txn {
-                    open.savepoints.push((name.clone(), vars));
+                    let (vars, after) = (self.vars.clone(), open.after.clone());
+                    open.savepoints.push(Savepoint { name: name.clone(), vars, after });
                     open.intents.push(Intent::Savepoint(name.as_str().into()));
                     open.replay.push(savepoint("SAVEPOINT", name));
                 }
@@ -111,11 +106,13 @@ impl Client {
                 }
             }
             Kind::Ddl => self.turn.read_schema = true,
-            Kind::Deallocate(_) | Kind::Discard(_) => self.turn.spoiled = true,
+            Kind::Deallocate(_) => self.turn.spoiled = true,
+            Kind::Discard(what) => self.turn.spoiled |= what == "ALL",
             Kind::Query if statement_may_define(tag) => self.turn.read_schema = true,
             Kind::Empty
             | Kind::Query
             | Kind::CopyIn
+            | Kind::SetConfig(_)
             | Kind::Show(_)
             | Kind::Listen(_)
             | Kind::Unlisten(_)
@@ -124,29 +121,81 @@ impl Client {
             | Kind::SqlPrepare
             | Kind::TwoPhase => {}
         }
-        let _ = statement;
     }
 
     fn set_completed(&mut self, set: &SetParameter) {
+        let sql = self.replayable(set);
+        if set.is_of_transaction() {
+            if let Txn::Open(open) = &mut self.txn {
+                open.replay.push(sql);
+            }
+            return;
+        }
         if let Txn::Open(open) = &mut self.txn {
+            open.replay.push(sql);
             if set.local {
                 open.after.get_or_insert_with(|| self.vars.clone());
-                open.replay.push(local(&set.sql));
                 self.vars = self.vars.with_local(set);
                 return;
             }
             if let Some(after) = &mut open.after {
                 *after = after.with(set);
             }
-            open.replay.push(set.sql.clone());
         } else if set.local {
-            return; // a warning, no effect
+            return; // no transaction block: it ends with its statement
         }
         self.vars = self.vars.with(set);
         self.turn.touched = true;
     }
 
-    fn rolled_back(&mut self) {
+    /// A SET as it is sent again when its transaction moves to another server.
+    fn replayable(&self, set: &SetParameter) -> String {
+        let settings = &self.vars.settings;
+        let default = set.values.is_empty().then(|| settings.to_login(Some(&set.name), set.local)).flatten();
+        default.unwrap_or_else(|| set.statement())
+    }
+
+    fn reset_completed(&mut self, name: Option<&str>) {
+        if let Txn::Open(open) = &mut self.txn {
+            let plain = || name.map_or_else(|| "RESET ALL".to_owned(), |name| format!("RESET {name}"));
+            open.replay.push(self.vars.settings.to_login(name, false).unwrap_or_else(plain));
+            if let Some(after) = &mut open.after {
+                *after = after.reset(name);
+            }
+        }
+        self.vars = self.vars.reset(name);
+        self.turn.touched = true;
+    }
+
+    /// BEGIN ran on a server: within a text of several statements, or once more in a transaction.
+    fn begun(&mut self, modes: &TransactionModes) {
+        match &mut self.txn {
+            Txn::Open(open) => open.modes = open.modes.overlaid(modes),
+            Txn::None | Txn::Held(_) => {
+                // What the same text did before belongs to the transaction too.
+                let saved = self.turn.saved.clone().unwrap_or_else(|| self.vars.clone());
+                self.txn = Txn::Open(Box::new(Open::found(saved)));
+            }
+        }
+    }
+
+    /// The settings stay from here on, whatever the same text does next.
+    fn committed(&mut self, chain: bool) {
+        self.intents_committed();
+        if let Txn::Open(open) = &mut self.txn {
+            if let Some(after) = open.after.take() {
+                self.vars = after;
+                self.turn.touched = true;
+            }
+            open.saved = self.vars.clone();
+            open.savepoints.clear();
+            open.replay.clear();
+        }
+        self.turn.saved = Some(self.vars.clone());
+        self.ended(chain);
+    }
+
+    fn rolled_back(&mut self, chain: bool) {
         self.intents_dropped();
         let saved = match &mut self.txn {
             Txn::Open(open) => {
@@ -158,23 +207,29 @@ impl Client {
             Txn::None | Txn::Held(_) => self.turn.saved.clone(),
         };
         if let Some(saved) = saved {
+            self.turn.saved = Some(saved.clone());
             self.vars = saved;
             self.turn.touched = true;
         }
         self.turn.read_schema = false;
+        self.ended(chain);
+    }
+
+    /// What follows in the same text or batch is outside the transaction, or in the next one.
+    fn ended(&mut self, chain: bool) {
+        match &mut self.txn {
+            Txn::Open(open) if !chain => {
+                self.turn.wrote |= open.wrote;
+                self.txn = Txn::None;
+            }
+            Txn::Open(open) => open.movable = false,
+            Txn::None | Txn::Held(_) => {}
+        }
     }
 }
 
 fn savepoint(verb: &str, name: &str) -> String {
     format!("{verb} \"{}\"", name.replace('"', "\"\""))
-}
-
-/// `SET x …` as `SET LOCAL x …`.
-fn local(sql: &str) -> String {
-    match sql.split_once(char::is_whitespace) {
-        Some((_, rest)) => format!("SET LOCAL {rest}"),
-        None => sql.to_owned(),
-    }
 }
 
 /// A call or anonymous block may have run DDL.

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
-use super::client::{Client, Deferred};
+use super::client::{Client, Deferred, Place};
 use super::deferred::server_name;
 use super::fanout::FanoutPlan;
 use super::feed::{Fed, Step};
 use super::prepared::{ClientStatement, Portal, key_of};
 use super::query::passed_on;
 use crate::exec::{Expect, Request};
-use crate::route::{Kind, Param, Route, RouteError, Statement, Target};
+use crate::route::{Kind, Param, Route, RouteError, SetParameter, Statement, Target};
 use crate::shard::ShardSet;
 use crate::wire::{
     BackendWriter, BindView, ClientFacing, DescribeTarget, ErrorReport, FrontendWriter, SqlState, WireError,
@@ -87,17 +87,17 @@ impl Client {
             | Kind::Rollback { .. }
             | Kind::Deallocate(_)
             | Kind::Virtual(_)
-            | Kind::Command(_)
-            | Kind::Reset(_) => true,
-            Kind::Discard(what) => what == "ALL",
+            | Kind::Command(_) => true,
             Kind::Listen(_) | Kind::Unlisten(_) => self.hears_by_hub(),
-            Kind::Set(set) => {
-                set.name.starts_with("pgherd.")
-                    || (set.values.is_empty() && self.vars.settings.is_of_startup(&set.name))
+            Kind::Reset(name) => {
+                matches!(self.place, Place::Admin) || name.as_ref().is_some_and(|n| n.starts_with("pgherd."))
             }
+            Kind::Discard(what) => what == "ALL",
+            Kind::Set(set) => set.name.starts_with("pgherd."),
             Kind::Show(name) => self.is_own_show(name),
             Kind::Query
             | Kind::CopyIn
+            | Kind::SetConfig(_)
             | Kind::Savepoint(_)
             | Kind::Release(_)
             | Kind::RollbackTo(_)
@@ -174,7 +174,8 @@ impl Client {
         if let Target::Fanout(shards) = route.target {
             return Ok(self.bind_fanout(view, &statement, shards));
         }
-        self.bind_on_server(view, &statement, parsed, &route);
+        let sets = self.configured(parsed, &params).map_err(|e| e.report())?;
+        self.bind_on_server(view, &statement, parsed, &route, sets);
         Ok(Fed::Next)
     }
 
@@ -245,8 +246,11 @@ impl Client {
         statement: &Arc<ClientStatement>,
         parsed: &Statement,
         route: &Route,
+        sets: Vec<SetParameter>,
     ) {
-        let rewritten = route.rewrite.as_ref().map(|text| Bytes::copy_from_slice(text.as_bytes()));
+        let (instead, tag) = self.back_to_login(parsed.kind()).unzip();
+        let rewritten = route.rewrite.as_ref().or(instead.as_ref());
+        let rewritten = rewritten.map(|text| Bytes::copy_from_slice(text.as_bytes()));
         let (sql, key) = match &rewritten {
             Some(sql) => (sql, key_of(sql, &statement.types)),
             None => (&statement.sql, statement.key),
@@ -255,7 +259,8 @@ impl Client {
         self.ensure_prepared(&statement.name, sql, &statement.types, key);
         self.x.up.put_bind(view.portal, &server_name(&statement.name, key), view.tail);
         self.x.expect(Expect::Bind);
-        let mark = self.note_statement(parsed, route);
+        let mark = self.note_statement(parsed, route, sets);
+        self.x.retag.extend(tag.map(|tag| (mark, tag)));
         self.portals.insert(view.portal, Portal::Server { mark });
     }
 

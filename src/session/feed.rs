@@ -6,7 +6,6 @@ use bytes::{Buf, BytesMut};
 use super::client::{Client, Place};
 use super::ears::Intent;
 use super::fanout::FanoutPlan;
-use super::reset::ResetWhat;
 use super::txn::Txn;
 use crate::cluster::Need;
 use crate::exec::Expect;
@@ -31,8 +30,8 @@ pub(super) enum Step {
     Move,
     /// Many shards.
     Fanout(Box<FanoutPlan>),
-    /// RESET or DISCARD ALL. Nothing is owed.
-    Reset(ResetWhat),
+    /// DISCARD ALL. Nothing is owed.
+    DiscardAll,
     /// LISTEN and UNLISTEN outside a transaction.
     Hear(Vec<Intent>),
     /// What will be heard after the commit is listened to before it.

@@ -10,7 +10,10 @@ use crate::config::{PoolMode, ReadConsistency};
 use crate::pool::ServerError;
 use crate::shard::ShardId;
 use crate::stats::SessionState;
-use crate::wire::{ClientFacing, ErrorReport, FrontendWriter, SqlState};
+use crate::wire::{BackendWriter, ClientFacing, ErrorReport, FrontendWriter, SqlState};
+
+/// The reported parameter that may differ between the servers of a herd without being anybody's setting.
+const SERVER_VERSION: &str = "server_version";
 
 impl Client {
     /// Takes a server of `shard` into this turn, brings it to the client's settings and into its transaction.
@@ -53,6 +56,9 @@ impl Client {
             return Flow::Continue;
         }
         self.x.start();
+        if !std::sync::Arc::ptr_eq(&self.reported, &leased.parameters) {
+            self.tell_parameters(&mut leased);
+        }
         if let Txn::Held(held) = std::mem::take(&mut self.txn) {
             self.x.up.put_query(held.script().as_bytes());
             self.x.expect(crate::exec::Expect::Prefix);
@@ -62,6 +68,26 @@ impl Client {
         }
         self.server = Some(leased);
         Flow::Continue
+    }
+
+    /// The client is told what is other on this server than it was told last: its settings are the same on all
+    /// servers, but these may have been configured anew. What it sees from here on is what this server reports.
+    fn tell_parameters(&mut self, leased: &mut Leased) {
+        if matches!(&self.txn, Txn::Held(held) if !held.replay.is_empty()) {
+            return; // what the transaction has set is known to the client, and will be set here
+        }
+        if *self.reported == *leased.parameters {
+            // One allocation for all that know the same, so that the next comparison is one of addresses.
+            leased.parameters = self.reported.clone();
+            return;
+        }
+        let (reported, here) = (self.reported.clone(), leased.parameters.clone());
+        for (name, value) in here.iter().filter(|(name, _)| *name != SERVER_VERSION) {
+            if reported.get(name) != Some(value) {
+                self.x.local(|out| out.put_parameter_status(name, value));
+            }
+        }
+        self.reported = here;
     }
 
     pub(super) async fn settings_refused(&mut self, leased: Leased, error: ServerError) {
@@ -120,8 +146,10 @@ impl Client {
     /// A transaction that has only done what any shard answers alike goes over to the shard of its first key.
     pub(super) async fn leave_shard(&mut self) -> Flow {
         let Some(mut server) = self.server.take() else { return Flow::Continue };
+        let reported = server.parameters.clone(); // the client has seen what the transaction set
         let left = server.run("ROLLBACK").await;
         self.cancel.clear().await;
+        self.reported = reported;
         let was_open = std::mem::take(&mut self.txn);
         if let Txn::Open(open) = was_open {
             self.txn = Txn::Held(Box::new(open.hold()));

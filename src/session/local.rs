@@ -8,7 +8,6 @@ use super::client::{Client, Place};
 use super::ears::{Intent, intent_of, put_tags};
 use super::feed::Step;
 use super::prepared::ClientStatement;
-use super::reset::ResetWhat;
 use super::txn::Txn;
 use super::vars::{READ_CONSISTENCY, consistency_of};
 use super::virtual_answer;
@@ -30,7 +29,6 @@ pub(super) enum Local {
     Virtual(std::sync::Arc<rows::Select>),
     Deallocate(Option<String>),
     Reset(Option<String>),
-    Default(String),
     DiscardAll,
     Listen(Intent),
     Command(Vec<String>),
@@ -63,20 +61,9 @@ impl Client {
                 Some(Local::SetTransaction(modes.clone()))
             }
             Kind::Set(set) if set.name.starts_with("pgherd.") => Some(Local::Set(set.clone())),
-            Kind::Set(set) if set.values.is_empty() && self.vars.settings.is_of_startup(&set.name) => {
-                if !self.txn.is_none() || set.local {
-                    return Err(in_transaction());
-                }
-                Some(Local::Default(set.name.clone()))
-            }
             Kind::Reset(name)
-                if !self.txn.is_none()
-                    && name.as_ref().is_none_or(|n| self.vars.settings.is_of_startup(n)) =>
-            {
-                return Err(in_transaction());
-            }
-            Kind::Reset(name)
-                if self.txn.is_none() || name.as_ref().is_some_and(|n| n.starts_with("pgherd.")) =>
+                if matches!(self.place, Place::Admin)
+                    || name.as_ref().is_some_and(|n| n.starts_with("pgherd.")) =>
             {
                 Some(Local::Reset(name.clone()))
             }
@@ -106,6 +93,7 @@ impl Client {
             | Kind::Command(_)
             | Kind::Query
             | Kind::CopyIn
+            | Kind::SetConfig(_)
             | Kind::Savepoint(_)
             | Kind::Release(_)
             | Kind::RollbackTo(_)
@@ -161,12 +149,7 @@ impl Client {
     pub(super) fn step_of(&mut self, local: &Local) -> Option<Step> {
         match local {
             Local::Commit { .. } if self.must_hear_ahead() => Some(Step::HearAhead),
-            Local::Reset(None) => Some(Step::Reset(ResetWhat::All)),
-            Local::Reset(Some(name)) if !name.starts_with("pgherd.") => {
-                Some(Step::Reset(ResetWhat::One(name.clone())))
-            }
-            Local::Default(name) => Some(Step::Reset(ResetWhat::Default(name.clone()))),
-            Local::DiscardAll => Some(Step::Reset(ResetWhat::Discard)),
+            Local::DiscardAll => Some(Step::DiscardAll),
             Local::Command(words) => Some(Step::Command(words.clone())),
             Local::Empty
             | Local::Begin(_)
@@ -178,7 +161,7 @@ impl Client {
             | Local::Virtual(_)
             | Local::Deallocate(_)
             | Local::Listen(_)
-            | Local::Reset(Some(_)) => None,
+            | Local::Reset(_) => None,
         }
     }
 
@@ -206,6 +189,9 @@ impl Client {
             Local::Set(set) => self.set_own(set, out)?,
             Local::Reset(name) => {
                 self.vars = self.vars.reset(name.as_deref());
+                if let Some(after) = self.txn.after_mut() {
+                    *after = after.reset(name.as_deref());
+                }
                 out.put_command_complete("RESET");
             }
             Local::Deallocate(name) => self.deallocate(name.as_deref(), out)?,
@@ -220,7 +206,7 @@ impl Client {
                 put_tags(std::slice::from_ref(intent), out);
                 self.intents().push(intent.clone());
             }
-            Local::Default(_) | Local::DiscardAll | Local::Command(_) => {}
+            Local::DiscardAll | Local::Command(_) => {}
         }
         Ok(())
     }
@@ -285,12 +271,7 @@ impl Client {
             }
         } else {
             self.vars = self.vars.with(set);
-            let after = match &mut self.txn {
-                Txn::None => &mut None,
-                Txn::Held(held) => &mut held.after,
-                Txn::Open(open) => &mut open.after,
-            };
-            if let Some(after) = after {
+            if let Some(after) = self.txn.after_mut() {
                 *after = after.with(set);
             }
         }
@@ -427,14 +408,6 @@ fn no_listen_in_foreign_encoding() -> RouteError {
     RouteError::Refused {
         what: "LISTEN while client_encoding is not UTF8".into(),
         hint: "SET client_encoding = 'UTF8' first.".into(),
-    }
-}
-
-/// A server's session default is not the client's: it does not know the client's startup parameters.
-fn in_transaction() -> RouteError {
-    RouteError::Refused {
-        what: "RESET of a startup parameter inside a transaction".into(),
-        hint: "RESET it before BEGIN, or SET it to the value you want.".into(),
     }
 }
 

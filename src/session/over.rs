@@ -1,6 +1,8 @@
 //! The end of an exchange: what the transaction has become, whether the server goes back or stays, what is recorded.
 //! Must not know messages.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use tokio::time::Instant;
 
@@ -21,6 +23,7 @@ impl Client {
         self.turn.flushed = false;
         self.turn.split = false;
         self.turn.effects.clear();
+        self.x.retag.clear();
         self.replay.clear();
         self.turn.fresh.clear();
         self.turn.retries = 0;
@@ -72,6 +75,9 @@ impl Client {
             }
         }
         self.turn.saved = None;
+        if !Arc::ptr_eq(&self.reported, &server.parameters) {
+            self.reported = server.parameters.clone(); // every change was passed on
+        }
         self.portals.clear();
         self.stats.count_transaction();
         if wrote && !server.is_replica() {

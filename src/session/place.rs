@@ -6,7 +6,7 @@ use super::feed::Step;
 use super::txn::Txn;
 use crate::cluster::Need;
 use crate::exec::Expect;
-use crate::route::{Access, Kind, Pin, Route, RouteError, Statement, Target};
+use crate::route::{Access, Kind, Pin, Route, RouteError, SetParameter, Statement, Target};
 use crate::shard::ShardId;
 use crate::wire::FrontendWriter;
 
@@ -109,7 +109,12 @@ impl Client {
     }
 
     /// Takes note of what a statement that goes out will do to the session. The mark for its [`Expect`].
-    pub(super) fn note_statement(&mut self, statement: &Statement, route: &Route) -> u32 {
+    pub(super) fn note_statement(
+        &mut self,
+        statement: &Statement,
+        route: &Route,
+        sets: Vec<SetParameter>,
+    ) -> u32 {
         self.stats.count_statement();
         self.turn.verb.get_or_insert(route.verb);
         if route.access == Access::Write {
@@ -124,6 +129,8 @@ impl Client {
             let tracked = matches!(
                 statement.kind(),
                 Kind::Set(_)
+                    | Kind::Reset(_)
+                    | Kind::SetConfig(_)
                     | Kind::Savepoint(_)
                     | Kind::Release(_)
                     | Kind::RollbackTo(_)
@@ -140,7 +147,7 @@ impl Client {
             self.turn.barrier = true;
         }
         self.turn.committing |= matches!(statement.kind(), Kind::Commit { .. } | Kind::TwoPhase);
-        self.turn.effects.push(Effect { statement: statement.clone(), pin });
+        self.turn.effects.push(Effect { statement: statement.clone(), pin, sets });
         self.turn.effects.len() as u32
     }
 }

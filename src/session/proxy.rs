@@ -287,8 +287,11 @@ impl Proxy {
         };
         let cancel = self.cancels.register(admitted.protocol_minor >= 2)?;
         let mut out = BytesMut::new();
-        for (name, value) in &report.parameters {
+        for (name, value) in report.parameters.iter() {
             out.put_parameter_status(name, value);
+        }
+        if report.standby {
+            out.put_parameter_status("in_hot_standby", "off");
         }
         put_key(&mut out, &cancel);
         out.put_ready(TransactionStatus::Idle);
@@ -323,6 +326,7 @@ impl Proxy {
             inbuf: admitted.leftover,
             x,
             vars,
+            reported: report.parameters.clone(),
             txn: Txn::None,
             server: None,
             kept: SmallVec::new(),
@@ -368,7 +372,7 @@ impl Proxy {
                     ErrorReport::error(SqlState::CONNECTION_FAILURE, error.to_string())
                 }
             })?;
-        Arc::make_mut(&mut vars).logged_in(settings, &report.search_path);
+        Arc::make_mut(&mut vars).logged_in(settings, &report.search_path, &admitted.user.server_user);
         Ok((Place::Database { served, pools }, vars, report))
     }
 
@@ -433,10 +437,8 @@ fn admin_report(user: &str) -> Report {
         ("integer_datetimes", "on"),
         ("standard_conforming_strings", "on"),
         ("is_superuser", "off"),
-        ("in_hot_standby", "off"),
         ("session_authorization", user),
     ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .to_vec();
-    Report { parameters, search_path: Vec::new() }
+    .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Report { parameters: Arc::new(parameters.into()), standby: true, search_path: Vec::new() }
 }

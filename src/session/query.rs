@@ -6,16 +6,21 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use smallvec::SmallVec;
 
-use super::client::{Client, Place, Stash};
+use super::client::{Client, Effect, Place, Stash};
 use super::ears::intents_of;
 use super::fanout::FanoutPlan;
 use super::feed::{Fed, Step};
 use super::local::Local;
 use super::txn::Txn;
 use crate::exec::{Expect, Request};
-use crate::route::{Access, Kind, Route, RouteError, Router, Statement, Target, Verb};
+use crate::route::{
+    Access, Env, Kind, Param, Route, RouteError, Router, SetParameter, Statement, Target, Verb,
+};
 use crate::shard::ShardId;
 use crate::wire::{BackendWriter, ClientFacing, FrontendWriter, SqlState, WireError, parse_query};
+
+/// A text that a server gets instead of the client's; and tags to be shown, by the number of the statement.
+type Instead = (Vec<u8>, Vec<(u32, &'static str)>);
 
 impl Client {
     pub(super) fn on_query(&mut self, frame: &[u8], body: &[u8]) -> Result<Fed, WireError> {
@@ -94,32 +99,82 @@ impl Client {
             let plan = FanoutPlan { shards, request, ready: true };
             return Ok(Fed::Until(Step::Fanout(Box::new(plan))));
         }
-        let mark = self.note_statements(&statements, &route);
-        match &route.rewrite {
-            Some(text) => self.x.up.put_query(text.as_bytes()),
-            None => self.x.up.extend_from_slice(frame),
+        let sets = match statements.as_slice() {
+            [statement] => self.configured(statement, &[])?,
+            _ => Vec::new(),
+        };
+        let instead = self.instead(&statements, sql);
+        let mark = self.note_statements(&statements, &route, sets)?;
+        match (&route.rewrite, instead) {
+            (_, Some((text, tags))) => {
+                self.x.up.put_query(&text);
+                self.x.retag.extend(tags.into_iter().map(|(n, tag)| (mark + n, tag)));
+            }
+            (Some(text), None) => self.x.up.put_query(text.as_bytes()),
+            (None, None) => self.x.up.extend_from_slice(frame),
         }
         self.x.expect(Expect::Query { mark });
         Ok(Fed::Next)
     }
 
-    fn note_statements(&mut self, statements: &SmallVec<[Statement; 1]>, route: &Route) -> u32 {
+    /// The text with what has to be other statements on a server, and the tags to be shown for those.
+    fn instead(&self, statements: &[Statement], sql: &[u8]) -> Option<Instead> {
+        let (mut text, mut tags, mut done) = (Vec::new(), Vec::new(), 0);
+        for (n, statement) in statements.iter().enumerate() {
+            if let Some((instead, tag)) = self.back_to_login(statement.kind()) {
+                text.extend_from_slice(sql.get(done..statement.span.start)?);
+                text.extend_from_slice(instead.as_bytes());
+                done = statement.span.end;
+                tags.push((n as u32, tag));
+            }
+        }
+        text.extend_from_slice(sql.get(done..)?);
+        (!tags.is_empty()).then_some((text, tags))
+    }
+
+    /// What a statement's calls of `set_config` set.
+    pub(super) fn configured(
+        &self,
+        statement: &Statement,
+        params: &[Param<'_>],
+    ) -> Result<Vec<SetParameter>, RouteError> {
+        let sets = statement.configured(params)?;
+        let of_startup = |set: &&SetParameter| {
+            set.values.is_empty() && self.vars.settings.to_login(Some(&set.name), false).is_some()
+        };
+        match sets.iter().find(of_startup) {
+            Some(set) => Err(RouteError::Refused {
+                what: format!("set_config of \"{}\" to NULL, a startup parameter of this session", set.name),
+                hint: format!("Use RESET {}.", set.name),
+            }),
+            None => Ok(sets),
+        }
+    }
+
+    fn note_statements(
+        &mut self,
+        statements: &SmallVec<[Statement; 1]>,
+        route: &Route,
+        sets: Vec<SetParameter>,
+    ) -> Result<u32, RouteError> {
         if let [statement] = statements.as_slice() {
-            return self.note_statement(statement, route);
+            return Ok(self.note_statement(statement, route, sets));
         }
         // Several: each gets a mark as soon as one is of interest, for marks count up from the first.
         let first = self.turn.effects.len() as u32 + 1;
         let interesting = statements.iter().any(|s| !matches!(s.kind(), Kind::Query | Kind::Show(_)));
+        let mut effects = Vec::with_capacity(statements.len());
+        for statement in statements {
+            let sets = self.configured(statement, &[])?;
+            effects.push(Effect { statement: statement.clone(), pin: route.pin, sets });
+        }
         for statement in statements {
             self.turn.barrier = true;
-            self.note_statement(statement, route);
+            self.note_statement(statement, route, Vec::new());
         }
         self.turn.effects.truncate(first as usize - 1);
-        for statement in statements {
-            let effect = super::client::Effect { statement: statement.clone(), pin: route.pin };
-            self.turn.effects.push(effect);
-        }
-        if interesting || route.pin.is_some() { first } else { 0 }
+        self.turn.effects.append(&mut effects);
+        Ok(if interesting || route.pin.is_some() { first } else { 0 })
     }
 
     /// Several statements in one text run as they stand, on one shard.
@@ -138,9 +193,12 @@ impl Client {
             pin: None,
             binds_transaction: false,
         };
+        // What the statements so far make of the session: names after a SET search_path mean other tables.
+        let mut vars = self.vars.clone();
         for statement in statements {
             let own = match statement.kind() {
                 Kind::Virtual(_) | Kind::Command(_) => true,
+                Kind::Reset(Some(name)) => name.starts_with("pgherd."),
                 Kind::Set(set) => set.name.starts_with("pgherd."),
                 Kind::Deallocate(_) => true,
                 Kind::Listen(_) | Kind::Unlisten(_) => self.hears_by_hub(),
@@ -162,7 +220,8 @@ impl Client {
                 Kind::Empty
                 | Kind::Query
                 | Kind::CopyIn
-                | Kind::Reset(_)
+                | Kind::SetConfig(_)
+                | Kind::Reset(None)
                 | Kind::Show(_)
                 | Kind::SqlPrepare
                 | Kind::Discard(_)
@@ -174,8 +233,22 @@ impl Client {
                     "Send it as a query of its own.",
                 ));
             }
-            let route = statement.route(router, sql, &[], &self.vars.env)?;
+            let route = if vars.env.search_path == self.vars.env.search_path {
+                statement.route(router, sql, &[], &self.vars.env)?
+            } else {
+                let env = Env { search_path: vars.env.search_path.clone(), ..self.vars.env.clone() };
+                let text = sql.get(statement.span.clone()).unwrap_or_default();
+                let again = router.prepare(text, &env)?;
+                again.first().unwrap_or(statement).route(router, text, &[], &env)?
+            };
             whole = join_routes(&whole, &route, router)?;
+            if let Kind::Set(set) = statement.kind() {
+                vars = vars.with(set);
+            } else if let Kind::Reset(name) = statement.kind() {
+                vars = vars.reset(name.as_deref());
+            } else {
+                vars = statement.configured(&[])?.iter().fold(vars, |vars, set| vars.with(set));
+            }
         }
         Ok(whole)
     }

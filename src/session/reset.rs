@@ -1,39 +1,40 @@
-//! RESET and DISCARD ALL, and an operator's command: what needs a turn of its own but no client's statement on a server.
+//! RESET and DISCARD ALL go back to what the client logged in with; and an operator's command.
 //! Must not know messages.
 
 use tokio::time::Instant;
 
-use super::client::{Client, Flow, Kept, Place};
+use super::client::{Client, Flow, Kept};
 use crate::config::PoolMode;
-use crate::shard::ShardId;
+use crate::route::Kind;
 use crate::wire::BackendWriter;
 
 impl Client {
-    /// RESET and DISCARD ALL: back to what the client logged in with.
-    pub(super) async fn reset(&mut self, what: ResetWhat) -> Flow {
-        let default = match &self.place {
-            Place::Database { served, .. } => served.cluster.config().map.default_shard,
-            Place::Admin => ShardId(0),
-        };
-        let (vars, tag) = match &what {
-            ResetWhat::One(name) => (self.vars.reset(Some(name)), "RESET"),
-            ResetWhat::Default(name) => (self.vars.reset(Some(name)), "SET"),
-            ResetWhat::All => (self.vars.reset(None), "RESET"),
-            ResetWhat::Discard => {
-                self.statements.clear();
-                self.portals.clear();
-                for kept in self.kept.drain(..) {
-                    kept.leased.scrub_and_return();
-                }
-                self.hear_nothing();
-                self.stats.set_pin(None);
-                (self.vars.discarded(), "DISCARD ALL")
-            }
-        };
+    /// What RESET and SET … TO DEFAULT have to be on a server that does not know the client's startup parameters, and
+    /// the command tag that the client is to see. `None`: what they are.
+    pub(super) fn back_to_login(&self, kind: &Kind) -> Option<(String, &'static str)> {
+        let settings = &self.vars.settings;
+        if let Kind::Reset(name) = kind {
+            return Some((settings.to_login(name.as_deref(), false)?, "RESET"));
+        }
+        let Kind::Set(set) = kind else { return None };
+        let default =
+            set.values.is_empty().then(|| settings.to_login(Some(&set.name), set.local)).flatten()?;
+        Some((default, "SET"))
+    }
+
+    /// DISCARD ALL: the session is as after its login.
+    pub(super) async fn discard_all(&mut self) -> Flow {
+        let default = self.default_shard();
+        let vars = self.vars.discarded();
         let changed = vars.settings != self.vars.settings;
         let before = std::mem::replace(&mut self.vars, vars);
-        let mut reported = Vec::new();
+        for kept in self.kept.drain(..) {
+            kept.leased.scrub_and_return();
+        }
+        self.hear_nothing();
+        self.stats.set_pin(None);
         if changed {
+            // A server with these settings says which parameters are others now.
             if self.join(default, self.read_need(default)).await == Flow::End {
                 return Flow::End;
             }
@@ -41,7 +42,6 @@ impl Client {
                 self.vars = before; // refused by join, which has told the client
                 return Flow::Continue;
             };
-            reported.extend(server.parameters.clone());
             self.cancel.clear().await;
             match self.pool_mode() {
                 PoolMode::Session => {
@@ -52,15 +52,11 @@ impl Client {
                     drop(server);
                 }
             }
+            self.turn.saved = None;
         }
-        self.complete_local(|out| {
-            for (name, value) in &reported {
-                if name != "in_hot_standby" {
-                    out.put_parameter_status(name, value);
-                }
-            }
-            out.put_command_complete(tag);
-        });
+        self.statements.clear();
+        self.portals.clear();
+        self.complete_local(|out| out.put_command_complete("DISCARD ALL"));
         self.flush().await
     }
 
@@ -72,17 +68,4 @@ impl Client {
         }
         self.flush().await
     }
-}
-
-/// What RESET resets.
-#[derive(Debug)]
-pub(super) enum ResetWhat {
-    /// One setting.
-    One(String),
-    /// SET … TO DEFAULT, which is another word for it.
-    Default(String),
-    /// RESET ALL.
-    All,
-    /// DISCARD ALL.
-    Discard,
 }

@@ -1,7 +1,7 @@
 //! One database as sessions use it: its cluster, the router in force, what its servers report at login.
 //! Must not know any session.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
@@ -33,7 +33,9 @@ pub(super) struct Served {
 #[derive(Debug)]
 pub(super) struct Report {
     /// Names and values of ParameterStatus.
-    pub(super) parameters: Vec<(String, String)>,
+    pub(super) parameters: Arc<BTreeMap<String, String>>,
+    /// Whether it also says if it is in recovery. The herd as one server is not, whichever of its servers was asked.
+    pub(super) standby: bool,
     /// The schemas that bare names are looked for in: the user, its role's settings and `$user` taken into account.
     pub(super) search_path: Vec<String>,
 }
@@ -107,14 +109,9 @@ impl Served {
         leased.apply(settings).await?;
         let (_, path) = leased.ask(SEARCH_PATH).await?;
         let search_path = path.unwrap_or_default().lines().map(str::to_owned).collect();
-        let mut parameters: Vec<_> = leased.parameters.clone().into_iter().collect();
-        for (name, value) in &mut parameters {
-            if name == "in_hot_standby" {
-                // The herd as one server is none, whichever of its servers was asked.
-                "off".clone_into(value);
-            }
-        }
-        let report = Arc::new(Report { parameters, search_path });
+        let known = leased.parameters.clone();
+        let standby = leased.is_standby().is_some(); // PostgreSQL 14 and later say so
+        let report = Arc::new(Report { parameters: known, standby, search_path });
         let mut reports = self.reports.lock();
         if reports.len() >= REPORTS {
             reports.clear();

@@ -54,7 +54,7 @@ impl Client {
                 // What is rare is boxed: the common turn must not pay for its state.
                 Step::Move => Box::pin(self.leave_shard()).await,
                 Step::Fanout(plan) => Box::pin(self.fan_out(*plan)).await,
-                Step::Reset(name) => Box::pin(self.reset(name)).await,
+                Step::DiscardAll => Box::pin(self.discard_all()).await,
                 Step::Hear(intents) => Box::pin(self.hear(intents)).await,
                 Step::HearAhead => Box::pin(self.hear_ahead()).await,
                 Step::Claim => Box::pin(self.claim()).await,

@@ -20,6 +20,15 @@ pub(super) enum Txn {
     Open(Box<Open>),
 }
 
+/// A savepoint, and the settings at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Savepoint {
+    pub(super) name: String,
+    pub(super) vars: Arc<Vars>,
+    /// As in [`Open`].
+    pub(super) after: Option<Arc<Vars>>,
+}
+
 /// A transaction without a server.
 #[derive(Debug)]
 pub(super) struct Held {
@@ -32,7 +41,7 @@ pub(super) struct Held {
     /// To go back to on ROLLBACK.
     pub(super) saved: Arc<Vars>,
     /// As in [`Open`].
-    pub(super) savepoints: Vec<(String, Arc<Vars>)>,
+    pub(super) savepoints: Vec<Savepoint>,
     /// As in [`Open`].
     pub(super) after: Option<Arc<Vars>>,
     /// As in [`Open`].
@@ -53,7 +62,7 @@ pub(super) struct Open {
     /// To go back to on ROLLBACK.
     pub(super) saved: Arc<Vars>,
     /// Savepoints with the settings at each.
-    pub(super) savepoints: Vec<(String, Arc<Vars>)>,
+    pub(super) savepoints: Vec<Savepoint>,
     /// What the server said last.
     pub(super) failed: bool,
     /// After SET LOCAL: the session's variables once the transaction has ended.
@@ -70,6 +79,15 @@ impl Txn {
             Self::Held(held) if held.failed => TransactionStatus::Failed,
             Self::Open(open) if open.failed => TransactionStatus::Failed,
             Self::Held(_) | Self::Open(_) => TransactionStatus::InTransaction,
+        }
+    }
+
+    /// After SET LOCAL: what a SET of the whole session must change as well.
+    pub(super) fn after_mut(&mut self) -> Option<&mut Arc<Vars>> {
+        match self {
+            Self::None => None,
+            Self::Held(held) => held.after.as_mut(),
+            Self::Open(open) => open.after.as_mut(),
         }
     }
 
@@ -150,14 +168,16 @@ impl Open {
 
     /// ROLLBACK TO: later savepoints are gone; the settings are those of this one.
     pub(super) fn roll_back_to(&mut self, name: &str) -> Option<Arc<Vars>> {
-        let at = self.savepoints.iter().rposition(|(n, _)| n == name)?;
+        let at = self.savepoints.iter().rposition(|s| s.name == name)?;
         self.savepoints.truncate(at + 1);
-        self.savepoints.last().map(|(_, settings)| settings.clone())
+        let savepoint = self.savepoints.last()?;
+        self.after.clone_from(&savepoint.after);
+        Some(savepoint.vars.clone())
     }
 
     /// RELEASE: it and later ones are gone.
     pub(super) fn release(&mut self, name: &str) {
-        if let Some(at) = self.savepoints.iter().rposition(|(n, _)| n == name) {
+        if let Some(at) = self.savepoints.iter().rposition(|s| s.name == name) {
             self.savepoints.truncate(at);
         }
     }
@@ -215,10 +235,16 @@ mod tests {
         };
         let changed = base.with(&set);
         let mut open = Open::found(base.clone());
+        let at = |name: &str, vars: &Arc<Vars>, after: Option<&Arc<Vars>>| Savepoint {
+            name: name.into(),
+            vars: vars.clone(),
+            after: after.cloned(),
+        };
         open.savepoints =
-            vec![("a".into(), base.clone()), ("b".into(), changed.clone()), ("a".into(), changed.clone())];
+            vec![at("a", &base, None), at("b", &changed, Some(&base)), at("a", &changed, Some(&changed))];
+        open.after = Some(changed.clone());
         assert_eq!(open.roll_back_to("b"), Some(changed));
-        assert_eq!(open.savepoints.len(), 2);
+        assert_eq!((open.savepoints.len(), &open.after), (2, &Some(base.clone())));
         open.release("a");
         assert!(open.savepoints.is_empty());
         assert_eq!(open.roll_back_to("a"), None);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::config::ReadConsistency;
 use crate::pool::Settings;
-use crate::route::{Env, SetParameter};
+use crate::route::{Env, SetParameter, names_of_list};
 
 /// The parameter that says what a session's reads may miss.
 pub(super) const READ_CONSISTENCY: &str = "pgherd.read_consistency";
@@ -29,6 +29,8 @@ pub(super) struct Vars {
     pub(super) consistency: Option<ReadConsistency>,
     /// What `env` was at login, for RESET and DISCARD ALL.
     login: Arc<Env>,
+    /// What `$user` in a search path stands for.
+    user: Arc<str>,
 }
 
 impl Vars {
@@ -38,7 +40,7 @@ impl Vars {
         let mut servers = Vec::new();
         for (name, value) in parameters {
             let name = name.to_lowercase();
-            let values = if name == "search_path" { split_list(value) } else { vec![value.clone()] };
+            let values = if name == "search_path" { names_of_list(value) } else { vec![value.clone()] };
             note(&mut env, &name, &values);
             if !name.starts_with("pgherd.") {
                 servers.push((name, value.clone()));
@@ -53,11 +55,13 @@ impl Vars {
             login: Arc::new(env.clone()),
             env,
             consistency,
+            user: "".into(),
         })
     }
 
     /// What a server said at login: the settings as all clients with equal ones share them, and the search path.
-    pub(super) fn logged_in(&mut self, settings: Arc<Settings>, search_path: &[String]) {
+    pub(super) fn logged_in(&mut self, settings: Arc<Settings>, search_path: &[String], user: &str) {
+        self.user = user.into();
         self.settings = settings;
         self.env.search_path = Some(search_path.to_vec());
         self.login = Arc::new(self.env.clone());
@@ -68,14 +72,18 @@ impl Vars {
         let mut next = self.clone();
         if set.values.is_empty() {
             next.back_to_login(&set.name);
+            next.settings = next.settings.without(&set.name);
         } else {
             note(&mut next.env, &set.name, &set.values);
+            next.resolve_user();
         }
         if set.name == READ_CONSISTENCY {
             next.consistency = set.values.first().and_then(|v| consistency_of(v));
         }
-        if !set.name.starts_with("pgherd.") {
-            next.settings = self.settings.with(&set.name, &set.sql);
+        for (name, sql) in set.parts() {
+            if !set.values.is_empty() && !name.starts_with("pgherd.") {
+                next.settings = next.settings.with(&name, &sql);
+            }
         }
         Arc::new(next)
     }
@@ -116,6 +124,12 @@ impl Vars {
         Arc::new(next)
     }
 
+    fn resolve_user(&mut self) {
+        for schema in self.env.search_path.iter_mut().flatten().filter(|schema| *schema == "$user") {
+            self.user.as_ref().clone_into(schema);
+        }
+    }
+
     fn back_to_login(&mut self, name: &str) {
         match name {
             "search_path" => self.env.search_path.clone_from(&self.login.search_path),
@@ -147,24 +161,6 @@ fn note(env: &mut Env, name: &str, values: &[String]) {
         "pgherd.role" => env.role = wish(),
         _ => {}
     }
-}
-
-/// A list of names as in a startup parameter: commas between, names folded unless quoted.
-fn split_list(list: &str) -> Vec<String> {
-    let mut names = Vec::new();
-    let mut rest = list.trim();
-    while !rest.is_empty() {
-        let (name, tail) = if let Some(quoted) = rest.strip_prefix('"') {
-            let end = quoted.find('"').unwrap_or(quoted.len());
-            (quoted.get(..end).unwrap_or_default().to_owned(), quoted.get(end + 1..).unwrap_or_default())
-        } else {
-            let end = rest.find(',').unwrap_or(rest.len());
-            (rest.get(..end).unwrap_or_default().trim().to_lowercase(), rest.get(end..).unwrap_or_default())
-        };
-        names.push(name);
-        rest = tail.trim_start().trim_start_matches(',').trim_start();
-    }
-    names
 }
 
 #[cfg(test)]

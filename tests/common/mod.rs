@@ -20,6 +20,7 @@ mod proxy;
 mod raw;
 mod sql;
 mod wait;
+mod wire;
 
 pub use self::herd::{Herd, Shard};
 pub use self::http::{Answer, Http};
@@ -29,3 +30,4 @@ pub use self::proxy::{Changes, Front, PATIENCE, failure, rows};
 pub use self::raw::{Message, Raw};
 pub use self::sql::create_demo_tables;
 pub use self::wait::eventually;
+pub use self::wire::{Pair, Wire};

@@ -1,0 +1,215 @@
+//! One client that speaks the protocol message by message, to the proxy or to a server alike, and a pair of them
+//! whose answers must be the same.
+//! Must not know what is tested.
+
+use std::time::Duration;
+
+use bytes::{BufMut, BytesMut};
+use pgherd::config::{ServerTls, ServerTlsMode};
+use pgherd::pool::{Endpoint, ServerTlsSettings, Stream, connect};
+use pgherd::wire::{DescribeTarget, ErrorFields, FrontendWriter, next_frame};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A connection of user `app` to database `app`.
+pub struct Wire {
+    stream: Stream,
+    buf: BytesMut,
+    out: BytesMut,
+    /// Answers that end with ReadyForQuery and have been asked for.
+    owed: usize,
+    /// What was reported at login.
+    pub parameters: Vec<(String, String)>,
+}
+
+impl Wire {
+    /// Logs in with these startup parameters.
+    pub async fn connect(port: u16, parameters: &[(&str, &str)]) -> Self {
+        let endpoint = Endpoint {
+            host: "127.0.0.1".into(),
+            port,
+            database: "app".into(),
+            user: "app".into(),
+            password: Some("app".into()),
+            tls: ServerTlsSettings::load(&ServerTls { mode: ServerTlsMode::Disable, ca: None }).unwrap(),
+            connect_timeout: PATIENCE,
+            parameters: parameters.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
+            keys: Default::default(),
+        };
+        let opened = connect(&endpoint).await.unwrap_or_else(|e| panic!("{parameters:?}: {e}"));
+        let mut parameters = opened.parameters;
+        parameters.sort();
+        Self { stream: opened.stream, buf: opened.leftover, out: BytesMut::new(), owed: 0, parameters }
+    }
+
+    /// Query.
+    pub fn query(&mut self, sql: &str) -> &mut Self {
+        self.out.put_query(sql.as_bytes());
+        self.owed += 1;
+        self
+    }
+
+    /// Parse.
+    pub fn parse(&mut self, name: &str, sql: &str) -> &mut Self {
+        self.out.put_parse(name, sql.as_bytes(), &[]);
+        self
+    }
+
+    /// Bind with values as text.
+    pub fn bind(&mut self, portal: &str, statement: &str, values: &[&str]) -> &mut Self {
+        let mut tail = BytesMut::new();
+        tail.put_u16(0);
+        tail.put_u16(values.len() as u16);
+        for value in values {
+            tail.put_u32(value.len() as u32);
+            tail.put_slice(value.as_bytes());
+        }
+        tail.put_u16(0);
+        self.out.put_bind(portal, statement, &tail);
+        self
+    }
+
+    /// Describe of a statement.
+    pub fn describe(&mut self, statement: &str) -> &mut Self {
+        self.out.put_target(b'D', DescribeTarget::Statement(statement));
+        self
+    }
+
+    /// Describe of a portal.
+    pub fn describe_portal(&mut self, portal: &str) -> &mut Self {
+        self.out.put_target(b'D', DescribeTarget::Portal(portal));
+        self
+    }
+
+    /// Execute.
+    pub fn execute(&mut self, portal: &str, limit: i32) -> &mut Self {
+        self.out.put_execute(portal, limit);
+        self
+    }
+
+    /// Close of a statement.
+    pub fn close(&mut self, statement: &str) -> &mut Self {
+        self.out.put_target(b'C', DescribeTarget::Statement(statement));
+        self
+    }
+
+    /// Sync.
+    pub fn sync(&mut self) -> &mut Self {
+        self.out.put_sync();
+        self.owed += 1;
+        self
+    }
+
+    /// Bind to the unnamed portal, Execute and Sync.
+    pub fn run(&mut self, statement: &str, values: &[&str]) -> &mut Self {
+        self.bind("", statement, values).execute("", 0).sync()
+    }
+
+    /// Sends what was written, and reads all that is owed: one word a message.
+    pub async fn answers(&mut self) -> Vec<String> {
+        let out = self.out.split();
+        self.stream.write_all(&out).await.unwrap();
+        self.stream.flush().await.unwrap();
+        let mut words = Vec::new();
+        while self.owed > 0 {
+            let frame = loop {
+                if let Some(frame) = next_frame(&mut self.buf, 1 << 30).unwrap() {
+                    break frame;
+                }
+                let read = tokio::time::timeout(PATIENCE, self.stream.read_buf(&mut self.buf)).await;
+                let read = read.unwrap_or_else(|_| panic!("no answer within {PATIENCE:?} after {words:?}"));
+                assert!(read.unwrap() > 0, "closed after {words:?}");
+            };
+            self.owed -= usize::from(frame.tag == b'Z');
+            words.push(word(frame.tag, &frame.body));
+        }
+        words
+    }
+}
+
+fn word(tag: u8, body: &[u8]) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end_matches('\0').replace('\0', "=");
+    match tag {
+        b'E' | b'N' => {
+            let fields = ErrorFields::parse(body).unwrap();
+            format!("{} {}: {}", fields.severity, fields.code, fields.message)
+        }
+        b'D' => {
+            let count = u16::from_be_bytes([body[0], body[1]]);
+            let (mut rest, mut values) = (&body[2..], Vec::new());
+            for _ in 0..count {
+                let len = i32::from_be_bytes(rest[..4].try_into().unwrap());
+                rest = &rest[4..];
+                match usize::try_from(len) {
+                    Ok(len) => {
+                        values.push(text(&rest[..len]));
+                        rest = &rest[len..];
+                    }
+                    Err(_) => values.push("∅".into()),
+                }
+            }
+            format!("row {}", values.join("|"))
+        }
+        b'T' => {
+            let columns = pgherd::wire::parse_row_description(body).unwrap();
+            let columns: Vec<_> = columns.iter().map(|c| format!("{}:{}", c.name, c.type_oid)).collect();
+            format!("columns {}", columns.join(","))
+        }
+        b't' => {
+            let oids: Vec<_> =
+                body[2..].chunks(4).map(|c| u32::from_be_bytes(c.try_into().unwrap())).collect();
+            format!("parameters {oids:?}")
+        }
+        b'C' => format!("done {}", text(body)),
+        b'S' => format!("status {}", text(body)),
+        b'Z' => format!("ready {}", char::from(body[0])),
+        tag => char::from(tag).to_string(),
+    }
+}
+
+/// A client of one server, and one of the proxy.
+pub struct Pair {
+    /// The server's.
+    pub one: Wire,
+    /// The proxy's.
+    pub proxy: Wire,
+}
+
+impl Pair {
+    /// Both log in alike, and are told the same.
+    pub async fn connect(server: u16, proxy: u16, parameters: &[(&str, &str)]) -> Self {
+        let pair = Self {
+            one: Wire::connect(server, parameters).await,
+            proxy: Wire::connect(proxy, parameters).await,
+        };
+        assert_eq!(pair.one.parameters, pair.proxy.parameters, "{parameters:?}");
+        pair
+    }
+
+    /// Both say the same and must be answered the same. Gives the answer.
+    pub async fn same(&mut self, say: impl Fn(&mut Wire) -> &mut Wire) -> Vec<String> {
+        let (one, proxy) = tokio::join!(say(&mut self.one).answers(), say(&mut self.proxy).answers());
+        assert_eq!(one, proxy, "left: one server, right: the proxy");
+        one
+    }
+
+    /// The same for one Query.
+    pub async fn query(&mut self, sql: &str) -> Vec<String> {
+        let (one, proxy) = tokio::join!(self.one.query(sql).answers(), self.proxy.query(sql).answers());
+        assert_eq!(one, proxy, "{sql}\nleft: one server, right: the proxy");
+        one
+    }
+
+    /// The same for one statement in the extended protocol, described.
+    pub async fn extended(&mut self, sql: &str, values: &[&str]) -> Vec<String> {
+        let say = |wire: &mut Wire| {
+            wire.parse("", sql).bind("", "", values).describe_portal("").execute("", 0).sync();
+        };
+        say(&mut self.one);
+        say(&mut self.proxy);
+        let (one, proxy) = tokio::join!(self.one.answers(), self.proxy.answers());
+        assert_eq!(one, proxy, "{sql}\nleft: one server, right: the proxy");
+        one
+    }
+}
