@@ -39,6 +39,7 @@ fn status(database: &Database) -> DatabaseStatus {
             lag_us: Some(1500),
             since: SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600),
             last_error: None,
+            drained: false,
             outstanding: 0,
             weight: server.weight,
             server_version: Some("15.18".to_owned()),
@@ -47,6 +48,7 @@ fn status(database: &Database) -> DatabaseStatus {
     DatabaseStatus {
         name: database.name.clone(),
         servers,
+        paused: false,
         map: database.map.clone(),
         catalog_generation: 1,
         schema_drift: vec![Drift {
@@ -65,6 +67,7 @@ fn herd() -> Herd {
         config,
         stats: Stats::new(),
         databases,
+        reloads: Default::default(),
         started,
         now: started + Duration::from_secs(90),
         database: "pgherd".to_owned(),

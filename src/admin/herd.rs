@@ -18,6 +18,8 @@ pub struct Herd {
     pub stats: Arc<Stats>,
     /// Servers and maps of each database.
     pub databases: Vec<DatabaseStatus>,
+    /// What came of reloads.
+    pub reloads: Reloads,
     /// When the proxy started.
     pub started: SystemTime,
     /// When the question came.
@@ -26,6 +28,19 @@ pub struct Herd {
     pub database: String,
     /// The client's user, for `current_user`.
     pub user: String,
+}
+
+/// What came of the reloads since the start.
+#[derive(Debug, Clone, Default)]
+pub struct Reloads {
+    /// How many changed something, or found nothing to change.
+    pub count: u64,
+    /// When the last of them was.
+    pub last: Option<SystemTime>,
+    /// Why the last one changed nothing, if it was after that.
+    pub error: Option<String>,
+    /// What waits for a restart.
+    pub restart: Vec<String>,
 }
 
 /// 2000-01-01 minus 1970-01-01, µs.

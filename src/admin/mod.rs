@@ -11,6 +11,6 @@ mod tables; // one struct per virtual table
 
 pub use self::encode::{describe_row, put_rows, put_table};
 pub use self::error::AdminError;
-pub use self::herd::Herd;
+pub use self::herd::{Herd, Reloads};
 pub use self::param::{ParamType, Params};
 pub use self::query::{Shape, describe, is_table, select, show, show_select};

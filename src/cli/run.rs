@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -66,6 +67,9 @@ pub(super) async fn run(config: Arc<Config>, control: Control) -> Result<(), Fai
         }
         None => None,
     };
+    if control.signals {
+        tokio::spawn(reload_on_hangup(proxy.clone()));
+    }
     // In the foreground nobody waits for it.
     let _ = control.ready.send(());
     tokio::select! {
@@ -83,6 +87,7 @@ pub(super) async fn run(config: Arc<Config>, control: Control) -> Result<(), Fai
             }
         }
         () = runtime::interrupted(), if control.signals => tracing::warn!("a second signal: not waiting any longer"),
+        () = proxy.shutdown_now() => tracing::warn!("told not to wait any longer"),
     }
     Ok(())
 }
@@ -106,6 +111,14 @@ fn listen_or_say(address: SocketAddr, key: &str) -> Result<TcpListener, Failure>
         let failure = Failure::new(StartError::Listen { address, source }.to_string());
         if taken { failure.remedy(format!("Stop what listens there, or change {key}.")) } else { failure }
     })
+}
+
+/// What came of it is logged by the reload itself.
+async fn reload_on_hangup(proxy: Arc<Proxy>) {
+    let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
+    while hangups.recv().await.is_some() {
+        let _ = proxy.reload().await;
+    }
 }
 
 /// A listening socket with a backlog that a storm of reconnects fits into.

@@ -47,6 +47,9 @@ pub enum ClusterError {
         /// The shard.
         shard: String,
     },
+    /// The configuration has changed: another cluster serves the database.
+    #[error("the configuration of the database has changed")]
+    Retired,
     /// The map names a shard that is not configured.
     #[error("there is no shard number {shard}")]
     NoSuchShard {
@@ -78,6 +81,7 @@ impl ClientFacing for ClusterError {
             | Self::NotPrimary { .. }
             | Self::NoReplica { .. }
             | Self::NotFresh { .. }
+            | Self::Retired
             | Self::NoCatalog { .. } => SqlState::CANNOT_CONNECT_NOW,
             Self::TwoPrimaries { .. } => SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::NoSuchShard { .. } => SqlState::INTERNAL_ERROR,
@@ -93,6 +97,7 @@ impl ClientFacing for ClusterError {
             | Self::NotPrimary { .. }
             | Self::NoReplica { .. }
             | Self::NotFresh { .. }
+            | Self::Retired
             | Self::NoSuchShard { .. } => None,
         }
     }
@@ -105,7 +110,7 @@ impl ClientFacing for ClusterError {
             Self::TwoPrimaries { .. } => {
                 Some("Shut down the one that was left behind by the failover.".into())
             }
-            Self::NotPrimary { .. } => Some("Nothing was sent; try again.".into()),
+            Self::NotPrimary { .. } | Self::Retired => Some("Nothing was sent; try again.".into()),
             Self::NoReplica { .. } => Some("Set replica_fallback = true to let the primary answer.".into()),
             Self::NotFresh { .. } => Some(
                 "Other sessions can read there. SET pgherd.read_consistency = 'eventual' reads what the replica has."
@@ -122,7 +127,7 @@ impl ClientFacing for ClusterError {
     fn blame(&self) -> Blame {
         match self {
             Self::Lease { error, .. } => error.blame(),
-            Self::NoSuchShard { .. } => Blame::Proxy,
+            Self::NoSuchShard { .. } | Self::Retired => Blame::Proxy,
             Self::NoPrimary { .. }
             | Self::TwoPrimaries { .. }
             | Self::NotPrimary { .. }

@@ -4,13 +4,16 @@
 mod aside; // long-lived connections beside the pools
 mod error; // why no server can be had
 mod health; // probes
+mod pause; // what an operator orders of the servers
 mod schema; // catalogs of all shards, read and compared
 mod server; // one server and what is known of it
 mod status; // all of it as plain rows
+mod succession; // one configuration's servers after another's
 mod topology; // choosing and leasing
 
 pub use self::aside::AsideError;
 pub use self::error::ClusterError;
+pub use self::pause::Drained;
 pub use self::server::ServerState;
 pub use self::status::{DatabaseStatus, Drift, Health, ServerStatus};
 pub use self::topology::{Cluster, Leased, Need, Schema, UserPools};

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
@@ -30,6 +30,8 @@ pub struct ServerState {
     pub(super) places: Arc<Semaphore>,
     /// Wakes its probe at once.
     pub(super) probe_now: Notify,
+    /// An operator takes it out of the reads.
+    pub(super) drained: AtomicBool,
     pub(super) outstanding: AtomicU32,
     pub(super) known: Mutex<Known>,
 }
@@ -103,9 +105,23 @@ impl ServerState {
             slot,
             places: Arc::new(Semaphore::new(max_connections)),
             probe_now: Notify::new(),
+            drained: AtomicBool::new(false),
             outstanding: AtomicU32::new(0),
             known: Mutex::new(Known::new()),
         }
+    }
+
+    /// Takes over what is known of a server from its state under an earlier configuration.
+    pub(super) fn inherit(&mut self, old: &Self) {
+        self.places = old.places.clone();
+        self.drained = AtomicBool::new(old.drained.load(Relaxed));
+        self.known = Mutex::new(old.known.lock().clone());
+    }
+
+    /// Whether an operator has taken it out of the reads.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.drained.load(Relaxed)
     }
 
     /// Its role by its own word, `None` until it was asked.

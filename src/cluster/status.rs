@@ -45,6 +45,8 @@ pub struct ServerStatus {
     pub since: SystemTime,
     /// What failed last.
     pub last_error: Option<String>,
+    /// An operator has taken it out of the reads.
+    pub drained: bool,
     /// Leases out.
     pub outstanding: u32,
     /// Its share of reads.
@@ -60,6 +62,8 @@ pub struct DatabaseStatus {
     pub name: String,
     /// Its servers.
     pub servers: Vec<ServerStatus>,
+    /// Whether an operator has paused it.
+    pub paused: bool,
     /// The map in force.
     pub map: Arc<Map>,
     /// Grows with every change of the catalogs; 0 before they were read.

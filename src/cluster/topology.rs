@@ -6,12 +6,13 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{
-    AtomicU64,
+    AtomicBool, AtomicU64,
     Ordering::{Acquire, Relaxed},
 };
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
+use secrecy::SecretString;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -21,7 +22,7 @@ use super::server::ServerState;
 use super::status::{DatabaseStatus, Drift, Health, ServerStatus};
 use crate::catalog::Catalog;
 use crate::config::{self, Database, Role};
-use crate::pool::{ControlPool, Endpoint, KeyCache, Lease, Pool, ServerTlsSettings};
+use crate::pool::{ControlPool, Endpoint, Gate, KeyCache, Lease, LeaseError, Pool, ServerTlsSettings};
 use crate::shard::{Map, ShardId};
 use crate::stats::{PoolLabel, ServerLabel, Stats};
 
@@ -35,7 +36,11 @@ pub struct Cluster {
     pub(super) stats: Arc<Stats>,
     pub(super) tls: ServerTlsSettings,
     pub(super) keys: KeyCache,
-    pools: Mutex<HashMap<Account, Arc<UserPools>>>,
+    pub(super) pools: Mutex<HashMap<Account, Arc<UserPools>>>,
+    /// Closed by PAUSE; the same before and after a reload.
+    pub(super) gate: Arc<Gate>,
+    /// Another one serves the database now. Set under the lock of `pools`.
+    pub(super) retired: AtomicBool,
     turn: AtomicU64,
     pub(super) schema: ArcSwapOption<Schema>,
     pub(super) schema_version: AtomicU64,
@@ -58,15 +63,15 @@ pub struct Schema {
 
 /// Who the proxy is towards a server.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Account {
-    user: String,
-    password: Option<String>,
-    size: u32,
+pub(super) struct Account {
+    pub(super) user: String,
+    pub(super) password: Option<String>,
+    pub(super) size: u32,
 }
 
 /// The pools of one user, by shard and server.
 pub struct UserPools {
-    pools: Vec<Vec<Pool>>,
+    pub(super) pools: Vec<Vec<Pool>>,
 }
 
 impl fmt::Debug for UserPools {
@@ -162,6 +167,24 @@ impl Cluster {
     /// Builds the herd of one database and starts its probes. `asked` is the name the client used, for `*`.
     #[must_use]
     pub fn start(config: Arc<Database>, asked: &str, tls: ServerTlsSettings, stats: Arc<Stats>) -> Arc<Self> {
+        let cluster = Arc::new(Self::build(config, asked, tls, stats, None));
+        cluster.start_probes();
+        cluster
+    }
+
+    pub(super) fn start_probes(self: &Arc<Self>) {
+        let tasks = super::health::spawn_probes(self);
+        *self.tasks.lock() = tasks;
+    }
+
+    /// `old`: what served the database before, whose knowledge of the servers is taken over.
+    pub(super) fn build(
+        config: Arc<Database>,
+        asked: &str,
+        tls: ServerTlsSettings,
+        stats: Arc<Stats>,
+        old: Option<&Self>,
+    ) -> Self {
         let server_database = config.server_database.clone().unwrap_or_else(|| asked.to_owned());
         let label = if config.is_wildcard() { asked.to_owned() } else { config.name.clone() };
         let places = config.pool.max_per_server.get() as usize;
@@ -175,7 +198,12 @@ impl Cluster {
                         shard_name: shard.name.clone(),
                         address: server.address(),
                     });
-                    Arc::new(ServerState::new(ShardId(id), shard.name.clone(), server.clone(), slot, places))
+                    let mut state =
+                        ServerState::new(ShardId(id), shard.name.clone(), server.clone(), slot, places);
+                    if let Some(old) = old.and_then(|old| old.server_at(ShardId(id), &server.address())) {
+                        state.inherit(old);
+                    }
+                    Arc::new(state)
                 };
                 shard.servers.iter().map(state).collect()
             })
@@ -189,7 +217,7 @@ impl Cluster {
                 servers.iter().map(pool).collect()
             })
             .collect();
-        let cluster = Arc::new(Self {
+        Self {
             server_database,
             shards,
             control,
@@ -197,6 +225,8 @@ impl Cluster {
             tls,
             keys: KeyCache::default(),
             pools: Mutex::default(),
+            gate: old.map(|old| old.gate.clone()).unwrap_or_default(),
+            retired: AtomicBool::new(false),
             turn: AtomicU64::new(0),
             schema: ArcSwapOption::empty(),
             schema_version: AtomicU64::new(0),
@@ -204,10 +234,12 @@ impl Cluster {
             schema_lock: tokio::sync::Mutex::default(),
             tasks: Mutex::default(),
             config,
-        });
-        let tasks = super::health::spawn_probes(&cluster);
-        *cluster.tasks.lock() = tasks;
-        cluster
+        }
+    }
+
+    /// The server of a shard at that address.
+    pub(super) fn server_at(&self, shard: ShardId, address: &str) -> Option<&Arc<ServerState>> {
+        self.shards.get(shard.index())?.iter().find(|s| s.config.address() == address)
     }
 
     /// Stops the probes; leases in use stay valid.
@@ -243,32 +275,47 @@ impl Cluster {
             size: user.pool_size.unwrap_or(self.config.pool.size).get(),
         };
         let mut pools = self.pools.lock();
-        let found =
-            pools.entry(account).or_insert_with_key(|account| Arc::new(self.build_pools(user, account.size)));
+        let found = pools.entry(account).or_insert_with_key(|account| {
+            let pools = self.build_pools(account, |_| None);
+            if self.retired.load(Relaxed) {
+                pools.pools.iter().flatten().for_each(Pool::retire);
+            }
+            Arc::new(pools)
+        });
         found.clone()
     }
 
-    fn build_pools(&self, user: &config::User, size: u32) -> UserPools {
+    /// The pools of an account; those that `ready` has are taken as they are.
+    pub(super) fn build_pools(
+        &self,
+        account: &Account,
+        ready: impl Fn(&ServerState) -> Option<Pool>,
+    ) -> UserPools {
+        let password: Option<SecretString> = account.password.clone().map(Into::into);
         let pool = |server: &Arc<ServerState>| {
+            if let Some(ready) = ready(server) {
+                return ready;
+            }
             let endpoint = Arc::new(Endpoint {
                 host: server.config.host.clone(),
                 port: server.config.port,
                 database: self.server_database.clone(),
-                user: user.server_user.clone(),
-                password: user.server_password.clone(),
+                user: account.user.clone(),
+                password: password.clone(),
                 tls: self.tls.clone(),
                 connect_timeout: self.config.pool.connect_timeout,
                 parameters: Vec::new(),
-                keys: self.keys.clone(),
+                keys: KeyCache::default(), // a server's salt is its own
             });
             let stats = self.stats.pool(PoolLabel {
                 database: self.server_database.clone(),
                 shard: server.shard_name.clone(),
                 address: server.config.address(),
-                user: user.server_user.clone(),
-                size,
+                user: account.user.clone(),
+                size: account.size,
             });
-            Pool::new(endpoint, self.config.pool.clone(), size, server.places.clone(), stats)
+            let guards = (server.places.clone(), self.gate.clone());
+            Pool::new(endpoint, self.config.pool.clone(), account.size, guards, stats)
         };
         UserPools { pools: self.shards.iter().map(|servers| servers.iter().map(pool).collect()).collect() }
     }
@@ -276,9 +323,15 @@ impl Cluster {
     /// Borrows a connection that is idle, without waiting: the common case.
     #[must_use]
     pub fn lease_now(&self, pools: &UserPools, shard: ShardId, need: Need) -> Option<Leased> {
+        if !self.gate.is_open() {
+            return None;
+        }
         let (index, server, is_replica) = self.pick(shard, need, 0).ok()?;
         let pool = pools.pools.get(shard.index())?.get(index)?;
         let lease = pool.lease_now()?;
+        if self.is_retired() {
+            return None; // the pool is another's now, and the route may be out of date
+        }
         if !is_replica && lease.is_standby() == Some(true) {
             return None;
         }
@@ -294,6 +347,7 @@ impl Cluster {
         let mut tried = 0u128;
         let mut last = None;
         loop {
+            self.gate.opened().await;
             let picked = match self.pick(shard, need, tried) {
                 Ok(picked) => picked,
                 Err(error) => return Err(last.unwrap_or(error)),
@@ -302,11 +356,17 @@ impl Cluster {
             let Some(pool) = pools.pools.get(shard.index()).and_then(|p| p.get(index)) else {
                 return Err(ClusterError::NoSuchShard { shard: shard.index() });
             };
-            match pool.lease().await {
+            let leased = pool.lease().await;
+            if self.is_retired() {
+                return Err(ClusterError::Retired);
+            }
+            match leased {
                 Ok(lease) if !is_replica && lease.is_standby() == Some(true) => {
                     return self.promoted(lease, server).await;
                 }
                 Ok(lease) => return Ok(Leased::new(lease, server, is_replica)),
+                Err(LeaseError::Paused) => {} // closed just now: waits above
+                Err(LeaseError::Retired) => return Err(ClusterError::Retired),
                 Err(error) => {
                     let down = error.is_server_down();
                     if down {
@@ -376,6 +436,7 @@ impl Cluster {
         let known = server.known.lock();
         known.role == Some(Role::Replica)
             && known.health == Health::Up
+            && !server.is_drained()
             && after.is_none_or(|write| known.caught_up_to.is_some_and(|at| at > write))
     }
 
@@ -425,6 +486,7 @@ impl Cluster {
                 self.config.name.clone()
             },
             servers,
+            paused: !self.gate.is_open(),
             map: schema.as_ref().map_or_else(|| self.config.map.clone(), |s| s.map.clone()),
             catalog_generation: schema.as_ref().map_or(0, |s| s.catalog.generation),
             schema_drift: schema.map(|s| s.drift.clone()).unwrap_or_default(),
@@ -445,6 +507,7 @@ impl Cluster {
             lag_us: known.lag_us(),
             since: known.since,
             last_error: known.last_error.clone(),
+            drained: s.is_drained(),
             outstanding: s.outstanding.load(Relaxed),
             weight: s.config.weight,
             server_version: known.server_version.map(|v| format!("{}.{}", v / 10_000, v % 10_000)),

@@ -107,8 +107,10 @@ impl Ear {
                     Err(error) => break Some(error.to_string()),
                 },
                 _ = look.tick() => {
-                    if let Ok(primary) = cluster.primary_of(self.shard) && !Arc::ptr_eq(&primary, server) {
-                        break Some(format!("{} is the primary now", primary.config.address()));
+                    let now = self.hub.upgrade().map(|hub| hub.cluster());
+                    let address = now.and_then(|c| c.primary_of(self.shard).ok()).map(|p| p.config.address());
+                    if let Some(address) = address.filter(|address| *address != server.config.address()) {
+                        break Some(format!("{address} is the primary now"));
                     }
                     let quiet = self.owed.is_empty() && last_order.elapsed() >= LINGER;
                     if quiet && self.hub.upgrade().is_none_or(|hub| hub.give_up(self.shard)) {

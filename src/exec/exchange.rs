@@ -252,6 +252,12 @@ impl Exchange {
         self.ready > 0
     }
 
+    /// Whether nothing waits to be written to the client, and no message is half written.
+    #[must_use]
+    pub fn is_between_messages(&self) -> bool {
+        self.pass == 0 && self.ready == 0
+    }
+
     /// Whether all is written and nothing owed.
     #[must_use]
     pub fn is_drained(&self) -> bool {

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Weak};
 use std::task::Context;
 
+use arc_swap::ArcSwap;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
@@ -147,7 +148,7 @@ pub(super) struct Order {
 /// Who hears what in one database.
 #[derive(Debug)]
 pub struct Hub {
-    cluster: Arc<Cluster>,
+    cluster: ArcSwap<Cluster>,
     inner: Mutex<Inner>,
 }
 
@@ -171,11 +172,25 @@ struct Channel {
 }
 
 impl Hub {
+    /// The same shards are served by another cluster from now on; connections to servers that are still the primaries
+    /// stay.
+    pub fn follow(&self, cluster: Arc<Cluster>) {
+        self.cluster.store(cluster);
+    }
+
+    /// What serves the database.
+    pub(super) fn cluster(&self) -> Arc<Cluster> {
+        self.cluster.load_full()
+    }
+
     /// Listens to nothing yet and has no connection.
     #[must_use]
     pub fn new(cluster: Arc<Cluster>) -> Arc<Self> {
         let ears = (0..cluster.shard_count()).map(|_| None).collect();
-        Arc::new(Self { cluster, inner: Mutex::new(Inner { ears, ..Inner::default() }) })
+        Arc::new(Self {
+            cluster: ArcSwap::new(cluster),
+            inner: Mutex::new(Inner { ears, ..Inner::default() }),
+        })
     }
 
     /// Puts an inbox on a channel, and returns when nothing committed from then on can be missed. Not cancel safe.
@@ -211,7 +226,7 @@ impl Hub {
             }
             // Lost between the server's answer and now: the inbox has been told, if it had heard anything before.
             None => Err(ListenError {
-                shard: self.cluster.shard_name(ShardId(0)),
+                shard: self.cluster().shard_name(ShardId(0)),
                 why: "it was lost just now".into(),
             }),
         }
@@ -277,7 +292,7 @@ impl Hub {
             *ear = None;
         }
         let channels = std::mem::take(&mut inner.channels);
-        let text = format!("shard \"{}\": {why}", self.cluster.shard_name(shard));
+        let text = format!("shard \"{}\": {why}", self.cluster().shard_name(shard));
         for inbox in channels.values().filter(|c| c.ready).flat_map(|c| &c.inboxes) {
             inbox.end(&text);
         }
@@ -326,12 +341,12 @@ impl Hub {
         let order = Order { sql, done };
         let sender = ear.get_or_insert_with(|| {
             let (sender, orders) = mpsc::unbounded_channel();
-            tokio::spawn(ear::run(self.cluster.clone(), Arc::downgrade(self), shard, orders));
+            tokio::spawn(ear::run(self.cluster(), Arc::downgrade(self), shard, orders));
             sender
         });
         // A task that has just ended drops the order, and the wait ends with an error.
         drop(sender.send(order));
-        Wait { shard: self.cluster.shard_name(shard), wait }
+        Wait { shard: self.cluster().shard_name(shard), wait }
     }
 }
 

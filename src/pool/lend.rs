@@ -4,7 +4,10 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed},
+};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -14,7 +17,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::server::ServerConn;
-use super::{ConnectError, Endpoint, connect};
+use super::{ConnectError, Endpoint, Gate, connect};
 use crate::config;
 use crate::stats::PoolStats;
 use crate::wire::{Blame, ClientFacing, SqlState};
@@ -26,6 +29,17 @@ struct Manager {
     /// Connections to this server, of all users together.
     places: Arc<Semaphore>,
     stats: Arc<PoolStats>,
+    gate: Arc<Gate>,
+    life: Arc<Life>,
+}
+
+/// Which connections of a pool are good.
+#[derive(Debug, Default)]
+struct Life {
+    /// One opened in an earlier era is closed when it is free.
+    era: AtomicU64,
+    /// The pool's server, or its settings, are no longer configured: nothing is opened or lent any more.
+    retired: AtomicBool,
 }
 
 impl bb8::ManageConnection for Manager {
@@ -33,8 +47,14 @@ impl bb8::ManageConnection for Manager {
     type Error = Arc<OpenError>;
 
     async fn connect(&self) -> Result<Self::Connection, Self::Error> {
-        let place = self.places.clone().try_acquire_owned();
-        let place = place.map_err(|_| Arc::new(OpenError::Full { address: self.endpoint.address() }))?;
+        self.may_open()?;
+        // While a pool takes over from another, the other's connections free their places one by one.
+        let patience = self.settings.connect_timeout / 2;
+        let place = tokio::time::timeout(patience, self.places.clone().acquire_owned());
+        let full = || Arc::new(OpenError::Full { address: self.endpoint.address() });
+        let place = place.await.map_err(|_| full())?.map_err(|_| full())?;
+        self.may_open()?;
+        let era = self.life.era.load(Acquire);
         let opened = connect(&self.endpoint).await.map_err(|e| Arc::new(OpenError::Connect(e)))?;
         // bb8's own lifetime has no jitter: a herd opened together would be closed together.
         let life = self.settings.max_lifetime.mul_f64(1.0 - 0.1 * rand::rng().random::<f64>());
@@ -43,7 +63,7 @@ impl bb8::ManageConnection for Manager {
             opened,
             self.endpoint.clone(),
             prepared,
-            Instant::now() + life,
+            (era, Instant::now() + life),
             place,
             self.stats.clone(),
         );
@@ -51,7 +71,7 @@ impl bb8::ManageConnection for Manager {
     }
 
     async fn is_valid(&self, conn: &mut Self::Connection) -> Result<(), Self::Error> {
-        if conn.is_quiet() { Ok(()) } else { Err(Arc::new(OpenError::Stale)) }
+        if self.is_current(conn) && conn.is_quiet() { Ok(()) } else { Err(Arc::new(OpenError::Stale)) }
     }
 
     fn has_broken(&self, conn: &mut Self::Connection) -> bool {
@@ -59,7 +79,20 @@ impl bb8::ManageConnection for Manager {
         if spent {
             self.stats.broken.fetch_add(1, Relaxed);
         }
-        spent
+        spent || !self.is_current(conn)
+    }
+}
+
+impl Manager {
+    fn may_open(&self) -> Result<(), Arc<OpenError>> {
+        if self.life.retired.load(Acquire) {
+            return Err(Arc::new(OpenError::Retired));
+        }
+        if self.gate.is_open() { Ok(()) } else { Err(Arc::new(OpenError::Paused)) }
+    }
+
+    fn is_current(&self, conn: &ServerConn) -> bool {
+        conn.era == self.life.era.load(Acquire)
     }
 }
 
@@ -78,6 +111,12 @@ pub enum OpenError {
     /// An idle one was closed by the server; another is opened.
     #[error("an idle connection was closed by the server")]
     Stale,
+    /// The database is paused.
+    #[error("the database is paused")]
+    Paused,
+    /// The configuration has changed, and another pool serves instead.
+    #[error("the configuration has changed")]
+    Retired,
 }
 
 /// Why nothing was lent.
@@ -104,6 +143,22 @@ pub enum LeaseError {
         /// How long was waited, ms.
         waited_ms: u128,
     },
+    /// The database is paused: wait for its gate, then ask again.
+    #[error("the database is paused")]
+    Paused,
+    /// The pool is no longer in use: ask the one that has taken over.
+    #[error("the configuration has changed")]
+    Retired,
+}
+
+impl From<Arc<OpenError>> for LeaseError {
+    fn from(error: Arc<OpenError>) -> Self {
+        match *error {
+            OpenError::Paused => Self::Paused,
+            OpenError::Retired => Self::Retired,
+            OpenError::Connect(_) | OpenError::Full { .. } | OpenError::Stale => Self::Open(error),
+        }
+    }
 }
 
 impl LeaseError {
@@ -111,7 +166,7 @@ impl LeaseError {
     #[must_use]
     pub fn is_server_down(&self) -> bool {
         match self {
-            Self::QueueTimeout { .. } => false,
+            Self::QueueTimeout { .. } | Self::Paused | Self::Retired => false,
             Self::Open(e) => !matches!(**e, OpenError::Full { .. }),
             Self::ConnectTimeout { .. } => true,
         }
@@ -126,7 +181,9 @@ impl ClientFacing for LeaseError {
                 OpenError::Connect(e) => e.sqlstate(),
                 OpenError::Full { .. } => SqlState::TOO_MANY_CONNECTIONS,
                 OpenError::Stale => SqlState::CONNECTION_FAILURE,
+                OpenError::Paused | OpenError::Retired => SqlState::CANNOT_CONNECT_NOW,
             },
+            Self::Paused | Self::Retired => SqlState::CANNOT_CONNECT_NOW,
             Self::ConnectTimeout { .. } => SqlState::CONNECTION_FAILURE,
         }
     }
@@ -139,13 +196,13 @@ impl ClientFacing for LeaseError {
             Self::Open(e) if matches!(**e, OpenError::Full { .. }) => {
                 Some("Raise pool.max_per_server, or lower pool.size.".to_owned())
             }
-            Self::Open(_) | Self::ConnectTimeout { .. } => None,
+            Self::Open(_) | Self::ConnectTimeout { .. } | Self::Paused | Self::Retired => None,
         }
     }
 
     fn blame(&self) -> Blame {
         match self {
-            Self::QueueTimeout { .. } => Blame::Proxy,
+            Self::QueueTimeout { .. } | Self::Paused | Self::Retired => Blame::Proxy,
             Self::Open(_) | Self::ConnectTimeout { .. } => Blame::Server,
         }
     }
@@ -190,6 +247,7 @@ struct Inner {
     size: u32,
     settings: config::Pool,
     stats: Arc<PoolStats>,
+    life: Arc<Life>,
 }
 
 impl fmt::Debug for Pool {
@@ -205,12 +263,19 @@ impl Pool {
         endpoint: Arc<Endpoint>,
         settings: config::Pool,
         size: u32,
-        places: Arc<Semaphore>,
+        (places, gate): (Arc<Semaphore>, Arc<Gate>),
         stats: Arc<PoolStats>,
     ) -> Self {
         let failures = Arc::new(Failures::default());
-        let manager =
-            Manager { endpoint: endpoint.clone(), settings: settings.clone(), places, stats: stats.clone() };
+        let life = Arc::new(Life::default());
+        let manager = Manager {
+            endpoint: endpoint.clone(),
+            settings: settings.clone(),
+            places,
+            stats: stats.clone(),
+            gate,
+            life: life.clone(),
+        };
         let bb8 = bb8::Pool::builder()
             .max_size(size)
             .min_idle(Some(settings.min_idle.min(size)))
@@ -223,7 +288,7 @@ impl Pool {
             .error_sink(Box::new(Sink(failures.clone())))
             .build_unchecked(manager);
         let queue = Arc::new(Semaphore::new(size as usize));
-        Self { inner: Arc::new(Inner { bb8, queue, failures, endpoint, size, settings, stats }) }
+        Self { inner: Arc::new(Inner { bb8, queue, failures, endpoint, size, settings, stats, life }) }
     }
 
     /// Where it connects to.
@@ -232,11 +297,31 @@ impl Pool {
         &self.inner.endpoint
     }
 
+    /// Whether both are the same pool.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     /// Open and idle connections now.
     #[must_use]
     pub fn counts(&self) -> (u32, u32) {
         let state = self.inner.bb8.state();
         (state.connections, state.idle_connections)
+    }
+
+    /// Closes every connection: idle ones now, lent ones when they come back. Others are opened as they are needed.
+    pub fn reconnect(&self) {
+        self.inner.life.era.fetch_add(1, AcqRel);
+        // The pool looks for a good one among the idle and closes all others on the way.
+        drop(self.inner.bb8.get_owned().now_or_never());
+    }
+
+    /// Ends the pool: as [`Pool::reconnect`], and nothing is lent any more. Who waits is told [`LeaseError::Retired`].
+    pub fn retire(&self) {
+        self.inner.life.retired.store(true, std::sync::atomic::Ordering::Release);
+        self.inner.queue.close();
+        self.reconnect();
     }
 
     /// Borrows a connection if one is idle and nobody waits for it: the common case, without a wait or an allocation.
@@ -284,7 +369,8 @@ impl Pool {
             tokio::time::timeout(inner.settings.queue_timeout, inner.queue.clone().acquire_owned()).await;
         match turn {
             Ok(Ok(turn)) => Ok(turn),
-            Ok(Err(_)) | Err(_) => {
+            Ok(Err(_)) => Err(LeaseError::Retired), // closed
+            Err(_) => {
                 inner.stats.timeouts.fetch_add(1, Relaxed);
                 Err(LeaseError::QueueTimeout {
                     address: inner.endpoint.address(),
@@ -297,7 +383,7 @@ impl Pool {
 
     fn explain(&self, error: bb8::RunError<Arc<OpenError>>) -> LeaseError {
         match error {
-            bb8::RunError::User(e) => LeaseError::Open(e),
+            bb8::RunError::User(e) => e.into(),
             bb8::RunError::TimedOut => LeaseError::ConnectTimeout {
                 address: self.inner.endpoint.address(),
                 waited_ms: self.inner.settings.connect_timeout.as_millis(),
@@ -307,7 +393,7 @@ impl Pool {
 
     fn last_failure(&self) -> LeaseError {
         let last = self.inner.failures.last.lock().clone();
-        last.map_or_else(|| self.explain(bb8::RunError::TimedOut), LeaseError::Open)
+        last.map_or_else(|| self.explain(bb8::RunError::TimedOut), LeaseError::from)
     }
 }
 

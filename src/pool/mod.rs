@@ -6,6 +6,7 @@ mod conn; // one connection: dial, TLS, login, cancel
 mod control; // control connections: probes, catalogs
 mod der; // the three fields of a certificate that rustls does not hand out
 mod error; // why a connection could not be opened
+mod gate; // the pause of a database
 mod lend; // the queue and the pool
 mod reset; // cleaning what a client left behind
 mod scram; // SCRAM-SHA-256, the client's half
@@ -17,6 +18,7 @@ mod tls; // how much is asked of a server's certificate
 pub use self::conn::{Endpoint, Opened, cancel, connect};
 pub use self::control::{ControlError, ControlPool};
 pub use self::error::ConnectError;
+pub use self::gate::Gate;
 pub use self::lend::{Lease, LeaseError, OpenError, Pool};
 pub use self::reset::scrub_and_return;
 pub use self::scram::{KeyCache, ScramKeys};

@@ -56,6 +56,8 @@ pub struct ServerConn {
     /// What the unnamed statement holds.
     pub unnamed: Option<StatementKey>,
     expires: Instant,
+    /// The pool's era in which it was opened.
+    pub(super) era: u64,
     /// Its place among the server's connections, given back when it is closed.
     _place: OwnedSemaphorePermit,
     _counted: Counted,
@@ -116,7 +118,7 @@ impl ServerConn {
         opened: Opened,
         endpoint: Arc<Endpoint>,
         prepared: NonZeroUsize,
-        expires: Instant,
+        (era, expires): (u64, Instant),
         place: OwnedSemaphorePermit,
         stats: Arc<PoolStats>,
     ) -> Self {
@@ -134,6 +136,7 @@ impl ServerConn {
             prepared: PreparedSet::new(prepared),
             unnamed: None,
             expires,
+            era,
             _place: place,
             _counted: Counted::new(stats),
         }

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
@@ -52,6 +53,21 @@ impl Stream {
             Self::Plain(tcp) => tcp.set_nodelay(on),
             Self::Unix(_) => Ok(()),
             Self::Tls(tls) => tls.get_ref().0.set_nodelay(on),
+        }
+    }
+
+    /// Whether the peer has closed its side and nothing it sent before is left to be read. Reads nothing.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        let mut byte = [std::mem::MaybeUninit::uninit()];
+        let seen = match self {
+            Self::Plain(tcp) => SockRef::from(tcp).peek(&mut byte),
+            Self::Unix(unix) => SockRef::from(unix).peek(&mut byte),
+            Self::Tls(tls) => SockRef::from(tls.get_ref().0).peek(&mut byte),
+        };
+        match seen {
+            Ok(read) => read == 0,
+            Err(e) => e.kind() != io::ErrorKind::WouldBlock,
         }
     }
 

@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{
-    AtomicBool, AtomicU32,
-    Ordering::{Acquire, Relaxed, Release},
+    AtomicU8, AtomicU32,
+    Ordering::{AcqRel, Acquire, Relaxed},
 };
 use std::task::Context;
 
@@ -43,15 +43,40 @@ pub(super) struct CancelSlot {
     pub(super) key: Bytes,
     running: Mutex<Running>,
     delivered: Notify,
-    leaving: AtomicBool,
+    /// What the session is asked to do: some of [`LEAVE`], [`REFRESH`], [`KILL`], [`STALE`].
+    asked: AtomicU8,
     idle: AtomicWaker,
 }
+
+/// Go as soon as no transaction is open.
+pub(super) const LEAVE: u8 = 1;
+/// The configuration has changed: look at it before anything else.
+pub(super) const REFRESH: u8 = 2;
+/// Go now, whatever is under way.
+pub(super) const KILL: u8 = 8;
+/// It has looked, and goes over to the changed servers when its transaction has ended.
+pub(super) const STALE: u8 = 4;
 
 #[derive(Debug, Default)]
 struct Running {
     targets: SmallVec<[Arc<CancelTarget>; 1]>,
     deliveries: u32,
+    waiting: Waiting,
 }
+
+/// Whether the session waits for something of the proxy's own, a server or the end of a pause.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    #[default]
+    No,
+    Yes,
+    /// It was asked to give up.
+    Cancelled,
+}
+
+/// A wait that was given up: by the client's own cancel request, or because the session is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct GivenUp;
 
 impl Cancels {
     /// A slot with a fresh key from the system's generator; `None` if that fails.
@@ -70,7 +95,7 @@ impl Cancels {
             key: key.into(),
             running: Mutex::default(),
             delivered: Notify::new(),
-            leaving: AtomicBool::new(false),
+            asked: AtomicU8::new(0),
             idle: AtomicWaker::new(),
         });
         sessions.insert(id, slot.clone());
@@ -83,9 +108,27 @@ impl Cancels {
 
     /// The proxy shuts down: every session is told, idle ones at once.
     pub(super) fn all_leave(&self) {
+        self.ask_all(LEAVE);
+    }
+
+    /// The configuration has changed: every session looks at it, idle ones at once.
+    pub(super) fn all_refresh(&self) {
+        self.ask_all(REFRESH);
+    }
+
+    /// Ends a session at once; says whether there was one.
+    pub(super) fn kill(&self, id: u32) -> bool {
+        let slot = self.sessions.lock().get(&id).cloned();
+        let Some(slot) = slot else { return false };
+        slot.ask(KILL);
+        slot.delivered.notify_waiters();
+        tokio::spawn(async move { slot.cancel().await });
+        true
+    }
+
+    fn ask_all(&self, what: u8) {
         for slot in self.sessions.lock().values() {
-            slot.leaving.store(true, Release);
-            slot.idle.wake();
+            slot.ask(what);
         }
     }
 
@@ -104,10 +147,55 @@ fn equal(a: &[u8], b: &[u8]) -> bool {
 }
 
 impl CancelSlot {
-    /// Whether the proxy shuts down; if not, the task is woken when it does.
-    pub(super) fn must_leave(&self, cx: &Context<'_>) -> bool {
+    /// Asks the session for something, and wakes it if it is idle.
+    pub(super) fn ask(&self, what: u8) {
+        self.asked.fetch_or(what, AcqRel);
+        self.idle.wake();
+    }
+
+    /// What the session is asked for; the task is woken when that changes.
+    pub(super) fn asked(&self, cx: &Context<'_>) -> u8 {
         self.idle.register(cx.waker());
-        self.leaving.load(Acquire)
+        self.asked.load(Acquire)
+    }
+
+    /// The same without being woken.
+    pub(super) fn asked_now(&self) -> u8 {
+        self.asked.load(Relaxed)
+    }
+
+    /// Whether the session is to end now; if not, the task is woken when it is. Cheap where nothing is asked: the waker
+    /// is the task's own, and idle sessions have left it here.
+    pub(super) fn is_killed(&self, cx: &Context<'_>) -> bool {
+        self.asked_now() != 0 && self.asked(cx) & KILL != 0
+    }
+
+    /// Waits for `work` unless the session is cancelled or killed meanwhile. Cancel safe if `work` is.
+    pub(super) async fn unless_cancelled<T>(&self, work: impl Future<Output = T>) -> Result<T, GivenUp> {
+        self.running.lock().waiting = Waiting::Yes;
+        let waits = Waits(self);
+        let given_up = async {
+            loop {
+                let woken = self.delivered.notified();
+                let cancelled = self.running.lock().waiting == Waiting::Cancelled;
+                if cancelled || self.asked_now() & KILL != 0 {
+                    return;
+                }
+                woken.await;
+            }
+        };
+        let done = tokio::select! {
+            biased;
+            () = given_up => Err(GivenUp),
+            done = work => Ok(done),
+        };
+        drop(waits);
+        done
+    }
+
+    /// It has been done.
+    pub(super) fn done(&self, what: u8) {
+        self.asked.fetch_and(!what, AcqRel);
     }
 
     /// The session now runs something on this server too.
@@ -141,6 +229,10 @@ impl CancelSlot {
     pub(super) async fn cancel(&self) {
         let targets = {
             let mut running = self.running.lock();
+            if running.waiting == Waiting::Yes {
+                running.waiting = Waiting::Cancelled;
+                self.delivered.notify_waiters();
+            }
             if running.targets.is_empty() {
                 return;
             }
@@ -152,6 +244,15 @@ impl CancelSlot {
             target.cancel().await;
         }
         drop(delivery);
+    }
+}
+
+/// Ends a wait also when its future is dropped.
+struct Waits<'a>(&'a CancelSlot);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.running.lock().waiting = Waiting::No;
     }
 }
 

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::cancels::CancelSlot;
+use super::cancels::{CancelSlot, KILL, LEAVE, REFRESH, STALE};
 use super::ears::{Ears, Intents};
 use super::prepared::{ClientStatement, Named, Portal};
 use super::proxy::Proxy;
@@ -45,7 +46,7 @@ pub(super) enum Place {
 /// One client.
 pub(super) struct Client {
     pub(super) proxy: Arc<Proxy>,
-    /// As it was at login.
+    /// As it was when the session last looked.
     pub(super) config: Arc<Config>,
     /// The router last used, and the schema's version it was made for.
     pub(super) router: Option<(u64, Arc<Router>)>,
@@ -103,6 +104,8 @@ pub(super) struct Turn {
     pub(super) only_reads: bool,
     /// Names prepared since then.
     pub(super) fresh: Vec<String>,
+    /// The statement was cancelled for having run too long.
+    pub(super) late: bool,
     pub(super) retries: u8,
     /// Variables before this exchange, to go back to when it fails outside a transaction.
     pub(super) saved: Option<Arc<Vars>>,
@@ -176,6 +179,11 @@ impl Flow {
 impl Client {
     /// Lives until the client leaves, or the proxy shuts down.
     pub(super) async fn run(mut self) {
+        std::future::poll_fn(|cx| {
+            self.cancel.asked(cx); // whoever asks for something finds the task's waker
+            Poll::Ready(())
+        })
+        .await;
         loop {
             let waiting = self.inbuf.is_empty();
             if waiting {
@@ -187,14 +195,23 @@ impl Client {
                         break;
                     }
                     Woke::Shutdown => {
-                        let report = ErrorReport::fatal(
-                            SqlState::ADMIN_SHUTDOWN,
-                            "terminating connection due to administrator command",
-                        );
-                        self.farewell(&report).await;
+                        self.farewell(&terminated()).await;
+                        break;
+                    }
+                    Woke::Refresh => {
+                        match self.refresh() {
+                            Ok(()) => continue,
+                            Err(report) => self.farewell(&report).await,
+                        }
                         break;
                     }
                 }
+            }
+            if self.cancel.asked_now() & (REFRESH | STALE) != 0
+                && let Err(report) = self.refresh()
+            {
+                self.farewell(&report).await;
+                break;
             }
             if self.txn.is_none()
                 && let Some(report) = self.tell(None)
@@ -205,6 +222,9 @@ impl Client {
             self.stats.set_state(SessionState::Active);
             // Boxed: an idle client must not pay for the state of a working one.
             if Box::pin(self.take_turn()).await == Flow::End {
+                if self.cancel.asked_now() & KILL != 0 {
+                    self.farewell(&terminated()).await;
+                }
                 break;
             }
             if self.inbuf.is_empty() && self.inbuf.capacity() > KEEP_BUFFER {
@@ -221,34 +241,38 @@ impl Client {
 
     /// Waits for the client, within the timeouts; passes on what kept servers say unasked.
     async fn idle(&mut self) -> Woke {
-        let timeouts = &self.config.timeouts;
-        let (limit, report) = if self.txn.is_none() {
-            let report = ErrorReport::fatal(
-                SqlState::IDLE_SESSION_TIMEOUT,
-                "terminating connection due to idle-session timeout",
-            );
-            (timeouts.idle, report)
+        let limit = if self.txn.is_none() {
+            self.config.timeouts.idle
         } else {
-            let report = ErrorReport::fatal(
-                SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
-                "terminating connection due to idle-in-transaction timeout",
-            );
-            (timeouts.idle_in_transaction, report)
+            self.config.timeouts.idle_in_transaction
         };
         match limit {
             None => self.wait().await,
             Some(limit) => match tokio::time::timeout(limit, self.wait()).await {
                 Ok(woke) => woke,
-                Err(_) => Woke::Late(report),
+                Err(_) => Woke::Late(self.idle_limit().1),
             },
         }
     }
 
+    /// How long the client may say nothing now, and what it is told then.
+    pub(super) fn idle_limit(&self) -> (Option<Duration>, ErrorReport) {
+        let timeouts = &self.config.timeouts;
+        let (limit, code, what) = if self.txn.is_none() {
+            (timeouts.idle, SqlState::IDLE_SESSION_TIMEOUT, "idle-session")
+        } else {
+            let code = SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT;
+            (timeouts.idle_in_transaction, code, "idle-in-transaction")
+        };
+        (limit, ErrorReport::fatal(code, format!("terminating connection due to {what} timeout")))
+    }
+
     async fn wait(&mut self) -> Woke {
+        let open = !self.txn.is_none();
         if let Some(server) = &mut self.server {
             // In a transaction: the server may still say something (57P01, a parameter).
             let (x, stream, inbuf) = (&mut self.x, &mut self.stream, &mut self.inbuf);
-            return Self::watch(x, stream, inbuf, server).await;
+            return Self::watch(x, stream, inbuf, server, (&self.cancel, open)).await;
         }
         if self.kept.is_empty() {
             return std::future::poll_fn(|cx| self.poll_idle(cx)).await;
@@ -262,15 +286,18 @@ impl Client {
                         return woke;
                     }
                 }
-                Err(report) => return Woke::Late(report),
+                Err(woke) => return woke,
             }
         }
     }
 
-    /// Idle, outside a transaction, with a server kept. `Err`: the session ends with this.
-    fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, ErrorReport>> {
+    /// Idle, outside a transaction, with a server kept. `Err`: something other than an event woke it.
+    fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Woke>> {
+        if let Some(woke) = asked(&self.cancel, cx, !self.txn.is_none()) {
+            return Poll::Ready(Err(woke));
+        }
         if let Some(report) = self.tell(Some(cx)) {
-            return Poll::Ready(Err(report));
+            return Poll::Ready(Err(Woke::Late(report)));
         }
         let Some(kept) = self.kept.first_mut() else { return Poll::Ready(Ok(Event::ClientGone)) };
         let (x, stream, inbuf) = (&mut self.x, &mut self.stream, &mut self.inbuf);
@@ -279,8 +306,8 @@ impl Client {
 
     /// An idle client has no buffer: room is made when something is there to be read.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Woke> {
-        if self.txn.is_none() && self.cancel.must_leave(cx) {
-            return Poll::Ready(Woke::Shutdown);
+        if let Some(woke) = asked(&self.cancel, cx, !self.txn.is_none()) {
+            return Poll::Ready(woke);
         }
         if self.ears.is_some()
             && let Some(woke) = self.poll_ears(cx)
@@ -314,10 +341,22 @@ impl Client {
         }
     }
 
-    async fn watch(x: &mut Exchange, stream: &mut Stream, inbuf: &mut BytesMut, server: &mut Leased) -> Woke {
+    async fn watch(
+        x: &mut Exchange,
+        stream: &mut Stream,
+        inbuf: &mut BytesMut,
+        server: &mut Leased,
+        (slot, in_transaction): (&CancelSlot, bool),
+    ) -> Woke {
         loop {
-            let event =
-                std::future::poll_fn(|cx| x.poll(cx, stream, inbuf, server, (true, Watch::Idle))).await;
+            let event = std::future::poll_fn(|cx| match asked(slot, cx, in_transaction) {
+                Some(woke) => Poll::Ready(Err(woke)),
+                None => x.poll(cx, stream, inbuf, server, (true, Watch::Idle)).map(Ok),
+            });
+            let event = match event.await {
+                Ok(event) => event,
+                Err(woke) => return woke,
+            };
             if let Some(woke) = Self::watched(event, x, server) {
                 return woke;
             }
@@ -349,13 +388,17 @@ impl Client {
         }
     }
 
-    async fn farewell(&mut self, report: &ErrorReport) {
+    pub(super) async fn farewell(&mut self, report: &ErrorReport) {
         self.record_error(report);
         let mut out = BytesMut::new();
         out.put_report(report);
         use tokio::io::AsyncWriteExt;
         let told = async {
+            self.x.settle();
             std::future::poll_fn(|cx| self.x.poll_flush(cx, &mut self.stream)).await?;
+            if !self.x.is_between_messages() {
+                return Ok(()); // half a message was passed on: only the end of the connection is honest
+            }
             self.stream.write_all(&out).await?;
             self.stream.flush().await
         };
@@ -405,10 +448,28 @@ impl Client {
     }
 }
 
+/// What a session is told that an operator ends.
+fn terminated() -> ErrorReport {
+    ErrorReport::fatal(SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command")
+}
+
+/// What an operator or a reload asks of an idle session; the task is woken when that changes.
+fn asked(slot: &CancelSlot, cx: &Context<'_>, in_transaction: bool) -> Option<Woke> {
+    match slot.asked(cx) {
+        0 => None,
+        asked if asked & KILL != 0 => Some(Woke::Shutdown),
+        asked if asked & REFRESH != 0 || asked & STALE != 0 && !in_transaction => Some(Woke::Refresh),
+        asked if asked & LEAVE != 0 && !in_transaction => Some(Woke::Shutdown),
+        _ => None,
+    }
+}
+
 enum Woke {
     Data,
     Gone,
     Shutdown,
+    /// The configuration has changed.
+    Refresh,
     /// It ends with this.
     Late(ErrorReport),
 }

@@ -1,9 +1,12 @@
 //! A statement that many shards answer at once: their leases, and the end of it.
 //! Must not know how rows are passed on.
 
+use std::io;
+
 use tokio::time::Instant;
 
 use super::client::{Client, Flow, Place};
+use super::join::{cancelled, unless_gone};
 use crate::cluster::{ClusterError, Leased};
 use crate::exec::{Outcome, Request, Scatter};
 use crate::shard::{ShardId, ShardSet};
@@ -15,12 +18,10 @@ impl Client {
         if self.flush().await == Flow::End {
             return Flow::End;
         }
-        let Place::Database { served, pools } = &self.place else { return Flow::End };
-        let (served, pools) = (served.clone(), pools.clone());
         let mut leases = Vec::new();
         // Always in the order of the shards: two fan-outs cannot wait for each other in a circle.
         for shard in plan.shards.iter() {
-            match self.lease_part(&served.cluster, &pools, shard).await {
+            match self.lease_part(shard).await {
                 Ok(leased) => leases.push(leased),
                 Err(report) => {
                     self.cancel.clear().await;
@@ -34,7 +35,7 @@ impl Client {
         let slots: Vec<_> = leases.iter().map(|l| (l.server().slot, l.is_replica())).collect();
         let began = self.turn.began.take().unwrap_or_else(Instant::now);
         let start = Instant::now();
-        let outcome = Scatter::new(leases, plan.request).run(&mut self.stream).await;
+        let outcome = self.run_scatter(Scatter::new(leases, plan.request), began).await;
         self.cancel.clear().await;
         let now = Instant::now();
         self.turn.began = Some(now);
@@ -60,16 +61,35 @@ impl Client {
         self.flush().await
     }
 
-    pub(super) async fn lease_part(
-        &mut self,
-        cluster: &crate::cluster::Cluster,
-        pools: &crate::cluster::UserPools,
-        shard: ShardId,
-    ) -> Result<Leased, ErrorReport> {
+    /// Within `timeouts.query_ms`: after that the shards are asked to cancel, and answer with their own 57014.
+    async fn run_scatter(&mut self, scatter: Scatter, began: Instant) -> io::Result<Outcome> {
+        let Some(limit) = self.config.timeouts.query else { return scatter.run(&mut self.stream).await };
+        let mut run = std::pin::pin!(scatter.run(&mut self.stream));
+        match tokio::time::timeout_at(began + limit, &mut run).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                self.cancel.cancel().await;
+                run.await
+            }
+        }
+    }
+
+    pub(super) async fn lease_part(&mut self, shard: ShardId) -> Result<Leased, ErrorReport> {
         let asked = Instant::now();
-        let leased = cluster.lease(pools, shard, self.read_need(shard)).await;
+        let mut leased = loop {
+            let Place::Database { served, pools } = &self.place else {
+                return Err(ClusterError::Retired.report());
+            };
+            let lease = served.cluster.lease(pools, shard, self.read_need(shard));
+            let leased = self.cancel.unless_cancelled(unless_gone(&self.stream, lease)).await;
+            // One that is gone is told all the same: the next write to it ends the session.
+            match leased.ok().flatten().ok_or_else(cancelled)? {
+                Ok(leased) => break leased,
+                Err(ClusterError::Retired) if self.go_over()? => {}
+                Err(error) => return Err(error.report()),
+            }
+        };
         self.turn.queue_us += asked.elapsed().as_micros() as u64;
-        let mut leased = leased.map_err(|e: ClusterError| e.report())?;
         self.cancel.add(&leased);
         leased
             .apply(&self.vars.settings)

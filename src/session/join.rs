@@ -1,13 +1,16 @@
 //! A server joins a turn: the lease, the client's settings on it, and the transaction it enters.
 //! Must not know messages.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
+use super::cancels::GivenUp;
 use super::client::{Client, Flow, Place};
 use super::txn::Txn;
-use crate::cluster::{Leased, Need};
+use crate::cluster::{ClusterError, Leased, Need};
 use crate::config::{PoolMode, ReadConsistency};
-use crate::pool::ServerError;
+use crate::pool::{ServerError, Stream};
 use crate::shard::ShardId;
 use crate::stats::SessionState;
 use crate::wire::{BackendWriter, ClientFacing, ErrorReport, FrontendWriter, SqlState};
@@ -31,17 +34,29 @@ impl Client {
                 None => {
                     let asked = Instant::now();
                     self.stats.set_state(SessionState::Waiting);
-                    let leased = Box::pin(served.cluster.lease(pools, shard, need)).await;
+                    let wait = Box::pin(self.cancel.unless_cancelled(unless_gone(
+                        &self.stream,
+                        served.cluster.lease(pools, shard, need),
+                    )));
+                    let leased = wait.await;
                     self.stats.set_state(SessionState::Active);
                     let now = Instant::now();
                     self.turn.queue_us += now.duration_since(asked).as_micros() as u64;
                     self.turn.leased_at = Some(now);
-                    leased
+                    match leased {
+                        Ok(Some(leased)) => leased,
+                        Ok(None) => return Flow::End,
+                        Err(GivenUp) => {
+                            self.refuse(&cancelled());
+                            return Flow::Continue;
+                        }
+                    }
                 }
             },
         };
         let mut leased = match leased {
             Ok(leased) => leased,
+            Err(ClusterError::Retired) => return self.replan(),
             Err(error) => {
                 self.refuse(&error.report());
                 return Flow::Continue;
@@ -160,4 +175,28 @@ impl Client {
         }
         Flow::Continue
     }
+}
+
+/// How often a waiting client is looked at, whether it is still there.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The end of a wait, `None` if the client went away before it: a pause may be long, and clients that are gone must not
+/// pile up in it. Cancel safe if `work` is.
+pub(super) async fn unless_gone<T>(stream: &Stream, work: impl Future<Output = T>) -> Option<T> {
+    let gone = async {
+        let mut tick = tokio::time::interval(LOOK);
+        while !stream.is_gone() {
+            tick.tick().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        done = work => Some(done),
+        () = gone => None,
+    }
+}
+
+/// A cancel request came while the statement waited for a server.
+pub(super) fn cancelled() -> ErrorReport {
+    ErrorReport::error(SqlState::QUERY_CANCELED, "canceling statement due to user request")
 }

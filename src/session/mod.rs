@@ -4,6 +4,7 @@
 mod auth; // SCRAM-SHA-256, the server's half
 mod cancels; // cancel keys and where a statement is running
 mod client; // what one client owns, and its loop
+mod command; // what an operator orders
 mod deferred; // Parse and Describe that wait for a server
 mod door; // what is loaded once to let clients in: users, verifiers, certificate, places
 mod ears; // LISTEN, UNLISTEN and what is heard
@@ -21,8 +22,10 @@ mod place; // where a statement goes
 mod prepared; // a client's statements and portals
 mod proxy; // all of it: databases at work, the acceptor
 mod query; // the simple protocol
+mod refresh; // a session takes over a changed configuration
 mod refusal; // why a client was not let in
 mod refuse; // errors of the proxy's own
+mod reload; // a changed configuration comes into force
 mod reset; // RESET, DISCARD ALL, commands
 mod served; // a database as sessions use it
 mod startup; // from an accepted socket to a known user
@@ -33,7 +36,9 @@ mod vars; // settings and what of them matters to routing
 mod verifier; // what proves a password without keeping it
 mod virtual_answer; // rows of virtual tables as messages
 
+pub use self::command::Commanded;
 pub use self::door::{ADMIN_DATABASE, Door, DoorError};
 pub use self::proxy::{Proxy, StartError};
 pub use self::refusal::Refusal;
+pub use self::reload::Reloaded;
 pub use self::startup::{Admission, Admitted, admit, admit_stream};

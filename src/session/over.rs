@@ -27,6 +27,7 @@ impl Client {
         self.replay.clear();
         self.turn.fresh.clear();
         self.turn.retries = 0;
+        self.turn.late = false;
         // No status: nothing was sent, the statement was refused before.
         match self.x.status().unwrap_or(TransactionStatus::Idle) {
             TransactionStatus::Idle => {

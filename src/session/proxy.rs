@@ -4,7 +4,10 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU64, AtomicUsize,
+    Ordering::{Acquire, Relaxed},
+};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -16,7 +19,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use super::cancels::{CancelSlot, Cancels};
+use super::cancels::{CancelSlot, Cancels, REFRESH};
 use super::client::{Client, Place, Turn};
 use super::prepared::Named;
 use super::served::{Report, ReportError, Served};
@@ -39,15 +42,30 @@ const MAX_WILDCARD: usize = 1000;
 
 /// The proxy.
 pub struct Proxy {
-    config: ArcSwap<Config>,
-    door: ArcSwap<Door>,
-    stats: Arc<Stats>,
-    cancels: Cancels,
-    served: Mutex<HashMap<String, Arc<Served>>>,
+    pub(super) config: ArcSwap<Config>,
+    pub(super) door: ArcSwap<Door>,
+    pub(super) stats: Arc<Stats>,
+    pub(super) cancels: Cancels,
+    pub(super) served: Mutex<HashMap<String, Arc<Served>>>,
+    /// Grows with each change of the configuration.
+    pub(super) generation: AtomicU64,
+    /// Held by the reload at work.
+    pub(super) reloading: tokio::sync::Mutex<()>,
+    pub(super) reloads: Mutex<admin::Reloads>,
     admin_router: Arc<Router>,
     clients: AtomicUsize,
     started: SystemTime,
-    shutdown: watch::Sender<bool>,
+    shutdown: watch::Sender<Shutdown>,
+}
+
+/// How far the end of the proxy has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Shutdown {
+    No,
+    /// Clients go as their transactions end.
+    Drain,
+    /// Nobody is waited for.
+    Now,
 }
 
 impl std::fmt::Debug for Proxy {
@@ -95,10 +113,13 @@ impl Proxy {
             stats: Stats::new(),
             cancels: Cancels::default(),
             served: Mutex::default(),
+            generation: AtomicU64::new(0),
+            reloading: tokio::sync::Mutex::default(),
+            reloads: Mutex::default(),
             admin_router,
             clients: AtomicUsize::new(0),
             started: SystemTime::now(),
-            shutdown: watch::channel(false).0,
+            shutdown: watch::channel(Shutdown::No).0,
             config: ArcSwap::new(config.clone()),
         });
         for database in config.databases.iter().filter(|d| !d.is_wildcard()) {
@@ -137,10 +158,6 @@ impl Proxy {
         &self.admin_router
     }
 
-    pub(super) fn shutdown(&self) -> watch::Receiver<bool> {
-        self.shutdown.subscribe()
-    }
-
     /// All that the virtual tables show.
     #[must_use]
     pub fn herd(&self, database: &str, user: &str) -> admin::Herd {
@@ -151,6 +168,7 @@ impl Proxy {
             config: self.config(),
             stats: self.stats.clone(),
             databases,
+            reloads: self.reloads.lock().clone(),
             started: self.started,
             now: SystemTime::now(),
             database: database.to_owned(),
@@ -164,10 +182,10 @@ impl Proxy {
         self.served.lock().values().all(|s| s.cluster.schema().is_some())
     }
 
-    fn serve_database(&self, name: &str) -> Result<Option<Arc<Served>>, StartError> {
-        let config = self.config();
-        let Some(database) = config.database(name) else { return Ok(None) };
+    pub(super) fn serve_database(&self, name: &str) -> Result<Option<Arc<Served>>, StartError> {
         let mut served = self.served.lock();
+        let config = self.config(); // under the lock: a reload changes both together
+        let Some(database) = config.database(name) else { return Ok(None) };
         if let Some(known) = served.get(name) {
             return Ok(Some(known.clone()));
         }
@@ -186,7 +204,7 @@ impl Proxy {
 
     /// Accepts clients until [`Proxy::begin_shutdown`]; each lives in a task of its own.
     pub async fn accept(self: Arc<Self>, listener: TcpListener) {
-        let mut shutdown = self.shutdown();
+        let mut shutdown = self.shutdown.subscribe();
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -207,7 +225,13 @@ impl Proxy {
 
     /// No client is accepted from now on; idle ones are told to go, others when their transaction has ended.
     pub fn begin_shutdown(&self) {
-        self.shutdown.send_replace(true);
+        self.shutdown.send_if_modified(|now| std::mem::replace(now, (*now).max(Shutdown::Drain)) < *now);
+        self.cancels.all_leave();
+    }
+
+    /// As [`Proxy::begin_shutdown`], and nobody is waited for.
+    pub(super) fn stop_now(&self) {
+        self.shutdown.send_replace(Shutdown::Now);
         self.cancels.all_leave();
     }
 
@@ -270,6 +294,7 @@ impl Proxy {
 
     /// From a proven user to a client ready for its first statement; `None` if it was turned away.
     async fn welcome(self: &Arc<Self>, mut admitted: Admitted, peer: SocketAddr) -> Option<Client> {
+        let generation = self.generation.load(Acquire);
         let prepared = self.prepare(&admitted).await;
         let (place, vars, report) = match prepared {
             Ok(prepared) => prepared,
@@ -286,6 +311,9 @@ impl Proxy {
             }
         };
         let cancel = self.cancels.register(admitted.protocol_minor >= 2)?;
+        if self.generation.load(Acquire) != generation {
+            cancel.ask(REFRESH); // it may have missed the call
+        }
         let mut out = BytesMut::new();
         for (name, value) in report.parameters.iter() {
             out.put_parameter_status(name, value);
@@ -376,37 +404,19 @@ impl Proxy {
         Ok((Place::Database { served, pools }, vars, report))
     }
 
-    /// An operator's command on database `pgherd`. Its command tag.
-    ///
-    /// # Errors
-    /// What to tell the operator.
-    pub async fn command(self: Arc<Self>, words: &[String]) -> Result<String, ErrorReport> {
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        match words.as_slice() {
-            ["RELOAD"] => {
-                let served: Vec<_> = self.served.lock().values().cloned().collect();
-                for served in served {
-                    served.cluster.reload_schema().await.map_err(|e| e.report())?;
-                }
-                Ok("RELOAD".into())
-            }
-            ["SHUTDOWN"] => {
-                self.begin_shutdown();
-                Ok("SHUTDOWN".into())
-            }
-            other => Err(ErrorReport::error(
-                SqlState::FEATURE_NOT_SUPPORTED,
-                format!("command {} is not supported yet", other.join(" ")),
-            )
-            .with_hint("RELOAD reads the catalogs again; SHUTDOWN drains and ends the proxy.")),
-        }
-    }
-
     /// Waits for the shutdown to begin.
     pub async fn shutdown_begun(&self) {
-        let mut shutdown = self.shutdown();
+        self.reached(Shutdown::Drain).await;
+    }
+
+    /// Waits until nobody is to be waited for any more.
+    pub async fn shutdown_now(&self) {
+        self.reached(Shutdown::Now).await;
+    }
+
+    async fn reached(&self, stage: Shutdown) {
         // An error means that the sender is gone, which cannot be: it is in `self`.
-        drop(shutdown.wait_for(|begun| *begun).await);
+        drop(self.shutdown.subscribe().wait_for(|now| *now >= stage).await);
     }
 }
 

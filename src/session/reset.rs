@@ -3,7 +3,9 @@
 
 use tokio::time::Instant;
 
+use super::cancels::GivenUp;
 use super::client::{Client, Flow, Kept};
+use super::join::{cancelled, unless_gone};
 use crate::config::PoolMode;
 use crate::route::Kind;
 use crate::wire::BackendWriter;
@@ -61,10 +63,16 @@ impl Client {
     }
 
     pub(super) async fn command(&mut self, words: Vec<String>) -> Flow {
-        let answer = self.proxy.clone().command(&words).await;
-        match answer {
-            Ok(tag) => self.complete_local(|out| out.put_command_complete(&tag)),
-            Err(report) => self.refuse(&report),
+        let proxy = self.proxy.clone();
+        let command = unless_gone(&self.stream, proxy.command(&words));
+        match self.cancel.unless_cancelled(command).await {
+            Ok(Some(Ok(done))) => self.complete_local(|out| {
+                done.notices.iter().for_each(|notice| out.put_report(notice));
+                out.put_command_complete(done.tag);
+            }),
+            Ok(Some(Err(report))) => self.refuse(&report),
+            Ok(None) => return Flow::End,
+            Err(GivenUp) => self.refuse(&cancelled()),
         }
         self.flush().await
     }

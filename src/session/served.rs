@@ -59,6 +59,16 @@ impl Served {
         Self { cluster, hub, plans, router: ArcSwapOption::empty(), reports: Mutex::default() }
     }
 
+    /// The same database after a reload, with another cluster or number of plans: who listens goes on listening.
+    pub(super) fn succeeded_by(&self, cluster: Arc<Cluster>, plans: usize) -> Self {
+        Self { hub: self.hub.clone(), ..Self::new(cluster, plans) }
+    }
+
+    /// How many plans it keeps.
+    pub(super) fn plans(&self) -> usize {
+        self.plans
+    }
+
     /// The router of the schema in force.
     ///
     /// # Errors

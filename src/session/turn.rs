@@ -1,8 +1,12 @@
 //! A turn of work: from the first message after idle until everything is answered and the server is given back.
 //! Must not know how messages are understood; it does what `feed` asks for.
 
+use std::pin::Pin;
+use std::task::Poll;
+
 use tokio::time::Instant;
 
+use super::cancels::KILL;
 use super::client::{Client, Flow, Turn};
 use super::feed::Step;
 use crate::exec::{Event, Watch};
@@ -15,6 +19,9 @@ impl Client {
     pub(super) async fn take_turn(&mut self) -> Flow {
         self.turn.began = Some(Instant::now());
         loop {
+            if self.cancel.asked_now() & KILL != 0 {
+                return Flow::End; // what is still to be said is said by `run`
+            }
             let step = self.feed();
             let flow = match step {
                 Step::Wait => {
@@ -83,17 +90,25 @@ impl Client {
 
     /// Reads more of the client when no server is held.
     async fn read_more(&mut self) -> Flow {
-        use tokio::io::AsyncReadExt;
         if self.flush().await == Flow::End {
             return Flow::End;
         }
         self.inbuf.reserve(8192);
-        let limit = self.config.timeouts.idle;
-        let read = self.stream.read_buf(&mut self.inbuf);
+        let (limit, late) = self.idle_limit();
+        let (slot, stream, inbuf) = (&self.cancel, &mut self.stream, &mut self.inbuf);
+        let read = std::future::poll_fn(|cx| {
+            if slot.is_killed(cx) {
+                return Poll::Ready(Ok(0));
+            }
+            tokio_util::io::poll_read_buf(Pin::new(&mut *stream), cx, inbuf)
+        });
         let read = match limit {
             Some(limit) => match Box::pin(tokio::time::timeout(limit, read)).await {
                 Ok(read) => read,
-                Err(_) => return Flow::End,
+                Err(_) => {
+                    Box::pin(self.farewell(&late)).await;
+                    return Flow::End;
+                }
             },
             None => read.await,
         };
@@ -119,18 +134,25 @@ impl Client {
             // COPY data sent ahead of its time is not piled up.
             let want_client = until == Until::Client && !(self.turn.copy_waits && self.inbuf.len() >= AHEAD);
             let (x, stream, inbuf) = (&mut self.x, &mut self.stream, &mut self.inbuf);
-            let poll =
-                std::future::poll_fn(|cx| x.poll(cx, stream, inbuf, server, (want_client, Watch::Answers)));
+            let slot = &self.cancel;
+            let poll = std::future::poll_fn(|cx| {
+                if slot.is_killed(cx) {
+                    return Poll::Ready(Event::ClientGone); // as if it had gone by itself
+                }
+                x.poll(cx, stream, inbuf, server, (want_client, Watch::Answers))
+            });
             let event = match self.config.timeouts.query {
-                None => poll.await,
-                Some(limit) => match Box::pin(tokio::time::timeout(limit, poll)).await {
-                    Ok(event) => event,
-                    Err(_) => {
-                        // The server answers with its own 57014, which ends the statement in order.
-                        Box::pin(self.cancel.cancel()).await;
-                        continue;
+                Some(limit) if !self.turn.late => {
+                    let end = self.turn.began.unwrap_or_else(Instant::now) + limit;
+                    match Box::pin(tokio::time::timeout_at(end, poll)).await {
+                        Ok(event) => event,
+                        Err(_) => {
+                            Box::pin(self.too_late()).await;
+                            continue;
+                        }
                     }
-                },
+                }
+                Some(_) | None => poll.await,
             };
             match event {
                 Event::Client => return Flow::Continue,
@@ -150,6 +172,19 @@ impl Client {
                 }
                 Event::ServerLost(lost) => return Box::pin(self.server_lost(lost)).await,
             }
+        }
+    }
+}
+
+impl Client {
+    /// The statement has run for longer than `timeouts.query_ms`.
+    async fn too_late(&mut self) {
+        if self.x.is_owed() {
+            // The server answers with its own 57014, which ends the statement in order.
+            self.turn.late = true;
+            self.cancel.cancel().await;
+        } else {
+            self.turn.began = Some(Instant::now()); // it is the client that is waited for
         }
     }
 }

@@ -21,7 +21,10 @@ pub struct Front {
     pub port: u16,
     /// The servers.
     pub herd: Herd,
+    /// The file it was configured from.
+    pub config: std::path::PathBuf,
     http_port: Option<u16>,
+    _dir: tempfile::TempDir,
     _reserved: [Port; 2],
 }
 
@@ -62,7 +65,10 @@ impl Front {
         let reserved = [Port::reserve(), Port::reserve()];
         let ports = [reserved[0].number(), reserved[1].number()];
         let text = configuration(&herd, ports, sharded, &changes);
-        let loaded = Config::parse(&text, std::path::Path::new("test.toml"), &|_| None);
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("proxy.toml");
+        std::fs::write(&file, &text).unwrap();
+        let loaded = Config::load(&file);
         let config = Arc::new(loaded.unwrap_or_else(|e| panic!("{e}\n{text}")).config);
         let address = config.listen[0];
         let listener = tokio::net::TcpListener::bind(address).await.unwrap();
@@ -73,7 +79,15 @@ impl Front {
             let listener = tokio::net::TcpListener::bind(http.listen).await.unwrap();
             tokio::spawn(pgherd::http::serve(proxy.clone(), listener));
         }
-        let front = Self { proxy, port: address.port(), herd, http_port, _reserved: reserved };
+        let front = Self {
+            proxy,
+            port: address.port(),
+            herd,
+            config: file,
+            http_port,
+            _dir: dir,
+            _reserved: reserved,
+        };
         front.ready().await;
         front
     }
@@ -95,6 +109,13 @@ impl Front {
     /// A client of the HTTP server, without credentials. [`Changes::http`] must say something.
     pub fn http(&self) -> super::Http {
         super::Http::new(self.http_port.expect("Changes::http"))
+    }
+
+    /// Changes the configuration's file: `from` must be in it.
+    pub fn reconfigure(&self, from: &str, to: &str) {
+        let text = std::fs::read_to_string(&self.config).unwrap();
+        assert!(text.contains(from), "{from:?} is not in\n{text}");
+        std::fs::write(&self.config, text.replacen(from, to, 1)).unwrap();
     }
 
     /// A client of the proxy on database `app`.

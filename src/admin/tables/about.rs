@@ -25,6 +25,20 @@ record! {
     }
 }
 
+/// What can be ordered on database `pgherd`.
+const COMMANDS: &[(&str, &str)] = &[
+    ("RELOAD", "reads the configuration and the catalogs again; changes nothing if anything is wrong"),
+    ("PAUSE [database]", "waits for transactions to end, closes server connections, holds new statements"),
+    ("RESUME [database]", "ends a pause"),
+    ("RECONNECT [database]", "replaces every server connection as it becomes free"),
+    ("KILL id", "ends a client of SHOW CLIENTS at once (57P01)"),
+    ("KILL database", "ends all its clients and pauses it"),
+    ("DRAIN SERVER 'host:port'", "no reads go to this replica any more"),
+    ("RESUME SERVER 'host:port'", "they go there again"),
+    ("SHUTDOWN", "ends the proxy as transactions end"),
+    ("SHUTDOWN IMMEDIATE", "ends the proxy now"),
+];
+
 impl Source for Version {
     fn rows(herd: &Herd) -> Vec<Self> {
         vec![Self {
@@ -46,6 +60,10 @@ impl Source for Help {
             command: format!("SHOW {}", table.name.to_ascii_uppercase()),
             shows: table.about.to_owned(),
         };
-        TABLES.iter().map(show).chain([select]).collect()
+        let command = |(command, shows): &(&str, &str)| Self {
+            command: (*command).to_owned(),
+            shows: (*shows).to_owned(),
+        };
+        TABLES.iter().map(show).chain([select]).chain(COMMANDS.iter().map(command)).collect()
     }
 }

@@ -3,9 +3,12 @@
 
 use std::time::Duration;
 
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
 use super::databases::{pool_mode, read_consistency};
-use crate::admin::Herd;
 use crate::admin::record::{Source, record};
+use crate::admin::{Herd, Reloads};
 use crate::config::{Config, Database, Server, ServerTlsMode, User, UserAuth};
 
 record! {
@@ -24,6 +27,7 @@ impl Source for Setting {
     fn rows(herd: &Herd) -> Vec<Self> {
         let config = &herd.config;
         let mut list = List { prefix: String::new(), rows: Vec::new() };
+        reloads(&mut list, &herd.reloads);
         proxy(&mut list, config);
         config.users.iter().for_each(|u| user(list.under(format!("user.{}.", u.name)), u));
         config.databases.iter().for_each(|d| database(&mut list, d));
@@ -87,6 +91,16 @@ fn proxy(list: &mut List, config: &Config) {
     list.under("log.".to_owned());
     list.text("filter", &config.log.filter);
     list.text("format", if config.log.json { "json" } else { "text" });
+}
+
+/// Not of the file: what became of it since the start.
+fn reloads(list: &mut List, reloads: &Reloads) {
+    list.under("reload.".to_owned());
+    list.text("count", reloads.count);
+    let at = reloads.last.and_then(|at| OffsetDateTime::from(at).format(&Rfc3339).ok());
+    list.put("last_at", at, None);
+    list.put("last_error", reloads.error.clone(), None);
+    list.put("needs_restart", (!reloads.restart.is_empty()).then(|| reloads.restart.join("; ")), None);
 }
 
 fn user(list: &mut List, user: &User) {

@@ -100,6 +100,7 @@ impl From<&ServerStatus> for Server {
             expected_role: server.expected_role.as_str(),
             state: match server.health {
                 Health::Unknown => "unknown",
+                Health::Up if server.drained => "drained",
                 Health::Up => "up",
                 Health::Lagging => "lagging",
                 Health::Down => "down",
@@ -132,6 +133,7 @@ mod tests {
             lag_us: None,
             since: SystemTime::UNIX_EPOCH,
             last_error: None,
+            drained: false,
             outstanding: 0,
             weight: 1,
             server_version: None,
