@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
 use pgherd::admin::{self, AdminError, Herd, Params};
@@ -13,8 +14,10 @@ use pgherd::cluster::{DatabaseStatus, Drift, Health, ServerStatus};
 use pgherd::config::{Config, Database, demo_text};
 use pgherd::route::{Env, Kind, Router};
 use pgherd::rows::{Select, Table};
-use pgherd::shard::{Map, ShardId};
-use pgherd::stats::{Class, ErrorEvent, ServerLabel, SessionInfo, Stats, Timing};
+use pgherd::shard::{Map, PartitionId, ShardId};
+use pgherd::stats::{
+    Class, Effect, ErrorEvent, Named, On, Ran, RouteKind, ServerLabel, SessionInfo, Stats, Timing,
+};
 use pgherd::wire::ClientFacing;
 
 fn config() -> Arc<Config> {
@@ -174,6 +177,28 @@ fn the_shipped_placement_is_shown() {
     assert_eq!(uptime, [["90000000"]]);
 }
 
+fn ran(stats: &Stats, timing: Timing) -> Ran {
+    let database = stats.database("app");
+    let statement = stats.statement(&Named {
+        database,
+        hash: 7,
+        text: "select ?",
+        class: Class::Select,
+        mark: &AtomicU64::new(0),
+    });
+    Ran {
+        statement: Some(statement),
+        class: Class::Select,
+        route: RouteKind::Direct,
+        effect: Effect::Read,
+        database,
+        partition: Some(PartitionId(1)),
+        failed: false,
+        rows: 3,
+        timing,
+    }
+}
+
 #[test]
 fn what_happened_is_shown() {
     let herd = herd();
@@ -184,12 +209,23 @@ fn what_happened_is_shown() {
             shard_name: "shard1".to_owned(),
             address: address.to_owned(),
         };
-        let slot = herd.stats.server(label);
+        let on = On { server: herd.stats.server(label), shard: ShardId(0), is_replica: replica };
         let timing = Timing { queue_us: 1, server_us: us - 20, total_us: us };
-        herd.stats.record(slot, replica, Class::Select, timing);
+        herd.stats.ran(&ran(&herd.stats, timing), Some(on));
     }
     let slowest = "select shard, role, p99_us from pgherd.latency order by p99_us desc limit 3";
     assert_eq!(ask(&herd, slowest).unwrap(), [["shard1", "primary", "5000"], ["shard1", "replica", "100"]]);
+    let statements =
+        "select database, fingerprint, statement, class, route, shards, calls, replica_calls, rows,
+        total_us, mean_us, max_us, queue_us, server_us, proxy_us from pgherd.statements";
+    let want = "app,0000000000000007,select ?,select,direct,shard1,2,1,6,5100,2550,5000,2,5060,38";
+    assert_eq!(ask(&herd, statements).unwrap(), [want.split(',').collect::<Vec<_>>()]);
+    let of_late = herd.analytics(Duration::from_secs(60));
+    let partition = &of_late.partitions[0];
+    assert_eq!((&*partition.partition, &*partition.shard, partition.total), ("B", "shard1", 2));
+    let shards: Vec<_> = of_late.shards.iter().map(|s| (&*s.database, &*s.shard, s.figures.total)).collect();
+    assert_eq!(&shards[..3], [("app", "shard1", 0), ("app", "shard2", 0), ("app", "shard3", 0)]);
+    assert!(shards.contains(&("demo", "shard1", 2)));
     let session = herd.stats.session(SessionInfo {
         id: 7,
         user: "app".to_owned(),
@@ -209,6 +245,7 @@ fn what_happened_is_shown() {
         user: "app".to_owned(),
         shard: None,
         server: None,
+        statement: None,
     });
     let errors =
         "select sqlstate, shard is null, count(*) from pgherd.errors group by sqlstate, shard is null";

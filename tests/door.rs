@@ -98,6 +98,7 @@ fn config() -> Config {
         ],
         databases: vec![database("shop"), database("other")],
         tls: None,
+        statistics: true,
         limits: Limits {
             max_clients: 100,
             max_unauthenticated: 100,

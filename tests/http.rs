@@ -4,9 +4,10 @@ mod common;
 
 use common::{Changes, Front, PATIENCE, eventually};
 
-const OPEN: Changes = Changes { pool: "", database: "", timeouts: "", http: "user = \"admin\"" };
+const OPEN: Changes = Changes { proxy: "", pool: "", database: "", timeouts: "", http: "user = \"admin\"" };
 /// Nobody is let in without credentials; a token stands for `app`.
 const CLOSED: Changes = Changes {
+    proxy: "",
     pool: "",
     database: "",
     timeouts: "",

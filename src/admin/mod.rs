@@ -3,6 +3,7 @@
 
 mod encode; // a table as messages
 mod error; // why there is no answer
+mod figures; // what happened, under the configuration's names
 mod herd; // what is known
 mod param; // a client's parameters
 mod query; // SELECT and SHOW
@@ -11,6 +12,7 @@ mod tables; // one struct per virtual table
 
 pub use self::encode::{describe_row, put_rows, put_table};
 pub use self::error::AdminError;
+pub use self::figures::ErrorFigures;
 pub use self::herd::{Herd, Reloads};
 pub use self::param::{ParamType, Params};
 pub use self::query::{Shape, describe, is_table, select, show, show_select};

@@ -36,6 +36,7 @@ pub(super) struct RawProxy {
     pub(super) max_message_bytes: Field<u64>,
     pub(super) max_notify_bytes: Field<u64>,
     pub(super) plan_cache: Field<u64>,
+    pub(super) statistics: Field<bool>,
 }
 
 #[derive(Deserialize, Default)]

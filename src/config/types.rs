@@ -34,6 +34,8 @@ pub struct Config {
     pub log: Log,
     /// The HTTP server; `None` is off.
     pub http: Option<Http>,
+    /// Whether statements are counted and timed.
+    pub statistics: bool,
 }
 
 impl Config {

@@ -7,6 +7,7 @@ use bytes::{Buf, BytesMut};
 
 use super::exchange::{Exchange, Lost};
 use super::expect::{Done, Expect};
+use super::finish::{How, rows};
 use crate::pool::ServerConn;
 use crate::wire::{BackendWriter, ErrorFields, TransactionStatus, parse_command_tag, peek_head};
 
@@ -43,6 +44,7 @@ impl Exchange {
                     self.cut(head.total());
                 } else {
                     self.answered = true;
+                    self.finishes.row();
                     self.pass = head.total();
                 }
                 continue;
@@ -71,6 +73,11 @@ impl Exchange {
                 forward = self.ready_for_query(status);
             }
             b'C' | b'I' | b's' => {
+                if matches!(self.expect.front(), Some(Expect::Query { .. } | Expect::Execute { .. })) {
+                    let how = if tag == b's' { How::Suspended } else { How::Complete };
+                    let rows = (tag == b'C').then(|| rows(body));
+                    self.finishes.push(how, rows);
+                }
                 let tag_text = if tag == b'C' { parse_command_tag(body).unwrap_or_default() } else { "" };
                 let mark = match self.expect.front() {
                     Some(Expect::Query { mark }) if *mark != 0 => {
@@ -191,7 +198,7 @@ impl Exchange {
                 self.cut(total);
                 return None;
             }
-            Some(Expect::Query { .. }) => {}
+            Some(Expect::Query { .. }) => self.finishes.push(How::Failed, Some(0)),
             Some(Expect::Refuse(instead)) => {
                 let instead = instead.clone();
                 self.cut(total);
@@ -199,7 +206,13 @@ impl Exchange {
                 self.skip_to_sync();
                 return None;
             }
-            _ => self.skip_to_sync(),
+            _ => {
+                // What fails before its Execute, fails as its statement does.
+                let mut batch = self.expect.iter().take_while(|e| !matches!(e, Expect::Sync { .. }));
+                let executes = batch.any(|e| matches!(e, Expect::Execute { .. }));
+                self.finishes.push(if executes { How::Failed } else { How::Stray }, Some(0));
+                self.skip_to_sync();
+            }
         }
         self.done.push(Done::Error(fields));
         self.take(total, true);
@@ -209,16 +222,19 @@ impl Exchange {
     /// An error in the extended protocol: the server answers nothing more before Sync.
     pub(super) fn skip_to_sync(&mut self) {
         self.skipping = true;
+        let mut failed = !matches!(self.expect.front(), Some(Expect::Refuse(_)));
         while let Some(next) = self.expect.front() {
             match next {
                 Expect::Sync { .. } | Expect::Query { .. } | Expect::Prefix => break,
                 Expect::Parse { key: Some(key), .. } => self.done.push(Done::NotPrepared(*key)),
+                // The first is the one that failed.
+                Expect::Execute { .. } if std::mem::take(&mut failed) => {}
+                Expect::Execute { .. } => self.finishes.push(How::Skipped, Some(0)),
                 Expect::Parse { key: None, .. }
                 | Expect::Bind
                 | Expect::Close { .. }
                 | Expect::DescribeStatement
                 | Expect::DescribePortal
-                | Expect::Execute { .. }
                 | Expect::Local(_)
                 | Expect::Refuse(_) => {}
             }

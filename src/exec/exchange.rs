@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::expect::{Done, Expect};
+use super::finish::Finishes;
 use crate::pool::{ServerConn, Stream};
 use crate::wire::{ErrorFields, TransactionStatus};
 
@@ -77,6 +78,8 @@ pub struct Exchange {
     pub(super) query_done: u32,
     /// What happened since it was last taken.
     pub done: SmallVec<[Done; 2]>,
+    /// The statements that have ended, for whoever measures.
+    pub finishes: Finishes,
     pub(super) status: Option<TransactionStatus>,
     /// Command tags that stand for what a server says, by the mark of the statement.
     pub retag: SmallVec<[(u32, &'static str); 1]>,
@@ -371,6 +374,7 @@ impl Exchange {
         let read = poll_read(cx, &mut server.stream, &mut self.down);
         if let Poll::Ready(Ok(n)) = read {
             self.received += n as u64;
+            self.finishes.read();
             // A read that filled its room means more is waiting: fewer, larger reads are cheaper.
             self.read_size = if n >= room { (self.read_size * 2).min(READ_MAX) } else { self.read_size };
         }

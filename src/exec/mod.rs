@@ -5,10 +5,12 @@ mod answers; // what a server says, message by message
 mod ear; // one listening connection
 mod exchange; // one client, one server, both directions
 mod expect; // what a server still owes
+mod finish; // how statements ended
 mod notify; // who hears what
 mod scatter; // one statement on many shards, rows concatenated
 
 pub use self::exchange::{Event, Exchange, Lost, Watch};
 pub use self::expect::{Done, Expect};
+pub use self::finish::{Finish, Finishes, How, Moment};
 pub use self::notify::{Ended, Hub, Inbox, ListenError};
 pub use self::scatter::{Outcome, Request, Scatter, ScatterError};

@@ -21,6 +21,7 @@ mod parse;
 mod plan;
 mod set;
 mod set_config;
+mod shown;
 mod transaction;
 mod types;
 mod utility;
@@ -37,6 +38,7 @@ mod lexical_tests;
 mod router_tests;
 
 pub use self::set_config::names_of_list;
+pub use self::shown::Fingerprint;
 pub use self::types::{
     Access, ConfigCall, ConfigValue, Env, Kind, Param, Pin, Route, RouteError, SetParameter, Target,
     TransactionModes, Verb,
@@ -81,6 +83,8 @@ pub struct Statement {
     /// Relative to the span.
     literals: Literals,
     hint: Option<Arc<Result<Hint, RouteError>>>,
+    /// See [`Statement::is_fresh`].
+    fresh: bool,
 }
 
 impl Router {
@@ -132,7 +136,8 @@ impl Router {
         let literal = pieces.statements.iter().any(|piece| !piece.literals.is_empty());
         let (statements, by_text) = self.statements(text, pieces, env);
         if cacheable && (by_text || !literal) {
-            self.texts.insert(text, env, statements.clone());
+            let known = statements.iter().map(|s| Statement { fresh: false, ..s.clone() });
+            self.texts.insert(text, env, known.collect());
         }
         Ok(statements)
     }
@@ -147,18 +152,19 @@ impl Router {
         let mut by_text = false;
         let statements = pieces.into_iter().map(|piece| {
             let form = forms.get(piece.form.clone()).unwrap_or_default();
-            let (work, exact) = self.work(text, &piece, form, env);
+            let (work, exact, fresh) = self.work(text, &piece, form, env);
             by_text |= exact;
             let hint = (!piece.hints.is_empty()).then(|| Arc::new(Hint::parse(text, &piece.hints)));
-            Statement { span: piece.span, work, literals: piece.literals, hint }
+            Statement { span: piece.span, work, literals: piece.literals, hint, fresh }
         });
         (statements.collect(), by_text)
     }
 
-    /// A statement worked out, from the cache if its form is known, and whether it holds for its exact text only.
-    fn work(&self, text: &[u8], piece: &Piece, form: &[u8], env: &Env) -> (Arc<Work>, bool) {
+    /// A statement worked out, from the cache if its form is known; whether it holds for its exact text only, and
+    /// whether it was worked out now.
+    fn work(&self, text: &[u8], piece: &Piece, form: &[u8], env: &Env) -> (Arc<Work>, bool, bool) {
         if let Some(known) = (!form.is_empty()).then(|| self.forms.get(form, env)).flatten() {
-            return (known, false);
+            return (known, false, false);
         }
         let statement = text.get(piece.span.clone()).unwrap_or_default();
         // What forces a route is laid over it later, so nothing that is kept may depend on it.
@@ -169,7 +175,7 @@ impl Router {
         if !exact && !form.is_empty() {
             self.forms.insert(form, env, Arc::clone(&work));
         }
-        (work, exact)
+        (work, exact, true)
     }
 
     fn ground(&self) -> Ground<'_> {
@@ -202,7 +208,7 @@ fn too_long() -> RouteError {
 
 impl Statement {
     fn whole(text: &[u8], work: Arc<Work>) -> Self {
-        Self { span: 0..text.len(), work, literals: Literals::new(), hint: None }
+        Self { span: 0..text.len(), work, literals: Literals::new(), hint: None, fresh: true }
     }
 
     /// What it is.
@@ -218,6 +224,24 @@ impl Statement {
     pub fn configured(&self, params: &[Param<'_>]) -> Result<Vec<SetParameter>, RouteError> {
         let Kind::SetConfig(calls) = &self.work.kind else { return Ok(Vec::new()) };
         set_config::evaluate(calls, params)
+    }
+
+    /// What it has in common with statements that differ from it in values only.
+    #[must_use]
+    pub fn fingerprint(&self) -> &Fingerprint {
+        &self.work.fingerprint
+    }
+
+    /// Whether it was worked out for this very text just now, and not known already.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
+    /// What it counts as, if that can be told without its values and without others in its text.
+    #[must_use]
+    pub fn verb(&self) -> Verb {
+        self.work.verb()
     }
 
     /// The shard of a single table that it names. Whatever its values, a server of another shard may not know the

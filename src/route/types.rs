@@ -7,7 +7,7 @@ use std::sync::Arc;
 use smallvec::{SmallVec, smallvec};
 
 use crate::rows;
-use crate::shard::{ShardId, ShardSet};
+use crate::shard::{PartitionId, ShardId, ShardSet};
 use crate::wire::{ClientFacing, SqlState};
 
 /// What a statement is, as far as a session must treat it differently.
@@ -265,6 +265,8 @@ pub struct Route {
     /// Its answer depends on the transaction it runs in (now(), txid_current() …), so a transaction that ran it
     /// cannot move to another shard afterwards.
     pub binds_transaction: bool,
+    /// The partition of all its rows, where its keys name exactly one.
+    pub partition: Option<PartitionId>,
 }
 
 /// `shard 3, replica`, `all shards, replica, concatenate`, … ; shards count from 1 here as in the docs' names.

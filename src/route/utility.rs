@@ -108,6 +108,7 @@ impl Lexical {
             rewrite: None,
             pin: None,
             binds_transaction: false,
+            partition: None,
         };
         Self { kind, alone, rule }
     }

@@ -11,6 +11,7 @@ use super::hint::Forced;
 use super::lex::LiteralAt;
 use super::parse::{Parsed, parse};
 use super::plan::{Context, Plan};
+use super::shown::Fingerprint;
 use super::utility::{Class, Lexical, RUN_ON_EACH, Rule, Wrap, classify, selects_into};
 use super::virtual_select::virtual_select;
 use super::{Access, Env, Kind, Param, Pin, Route, RouteError, Target, Verb, set_config};
@@ -20,6 +21,8 @@ use super::{Access, Env, Kind, Param, Pin, Route, RouteError, Target, Verb, set_
 pub(super) struct Work {
     /// What it is.
     pub(super) kind: Kind,
+    /// What it is counted as.
+    pub(super) fingerprint: Fingerprint,
     course: Course,
 }
 
@@ -49,32 +52,36 @@ pub(super) struct Values<'a> {
 impl Work {
     /// Works a statement out. `env` is what a plan may depend on: nothing that forces a route.
     pub(super) fn new(text: &[u8], literals: &[LiteralAt], ground: Ground<'_>, env: &Env) -> Self {
-        Self::try_new(text, literals, ground, env)
-            .unwrap_or_else(|error| Self { kind: Kind::Query, course: Course::Failed(error) })
+        let course = Self::course(text, literals, ground, env);
+        Self::of(text, env, course.unwrap_or_else(|error| (Kind::Query, Course::Failed(error))))
     }
 
-    fn try_new(
+    fn of(text: &[u8], env: &Env, (kind, course): (Kind, Course)) -> Self {
+        Self { kind, fingerprint: Fingerprint::of(text, env.nonstandard_strings), course }
+    }
+
+    fn course(
         text: &[u8],
         literals: &[LiteralAt],
         ground: Ground<'_>,
         env: &Env,
-    ) -> Result<Self, RouteError> {
+    ) -> Result<(Kind, Course), RouteError> {
         let planned = |parsed: &Parsed, kind, wrap| {
             let context = Context { map: ground.map, catalog: ground.catalog, env };
             let plan = Box::new(Plan::analyze(&parsed.tree, &parsed.text, text, literals, &context));
-            Self { kind, course: Course::Planned { plan, wrap } }
+            (kind, Course::Planned { plan, wrap })
         };
         let class = classify(text, env)?;
         if env.admin_database {
             return Self::admin(text, class, env);
         }
         match class {
-            Class::Local(kind) => Ok(Self { kind, course: Course::Local }),
+            Class::Local(kind) => Ok((kind, Course::Local)),
             Class::Lexical(lexical) => Ok(Self::decided(text, lexical, ground, env)),
             Class::Parse => match parse(text, &(0..text.len()), env) {
                 Ok(parsed) => {
                     if let Some(select) = virtual_select(&parsed.tree, false)? {
-                        return Ok(Self { kind: Kind::Virtual(Arc::new(select)), course: Course::Local });
+                        return Ok((Kind::Virtual(Arc::new(select)), Course::Local));
                     }
                     if let Some(calls) = set_config::calls(text, env) {
                         return Ok(planned(&parsed, Kind::SetConfig(calls.into()), None));
@@ -92,7 +99,7 @@ impl Work {
     }
 
     /// On the `pgherd` database there are virtual tables, settings and commands, and no server behind it.
-    fn admin(text: &[u8], class: Class, env: &Env) -> Result<Self, RouteError> {
+    fn admin(text: &[u8], class: Class, env: &Env) -> Result<(Kind, Course), RouteError> {
         let kind = match class {
             Class::Local(kind) => kind,
             Class::Lexical(Lexical { kind: kind @ Kind::Show(_), .. }) => kind,
@@ -104,22 +111,23 @@ impl Work {
             }
             Class::Around { .. } | Class::Lexical(_) => return Err(only_virtual(String::new())),
         };
-        Ok(Self { kind, course: Course::Local })
+        Ok((kind, Course::Local))
     }
 
     /// A text that is passed on whole, or not at all, because it cannot even be split into statements.
     pub(super) fn opaque(text: &[u8], what: &str, ground: Ground<'_>, env: &Env) -> Self {
-        Self::decided(text, Lexical::new(Kind::Query, Rule::never(what)), ground, env)
+        let decided = Self::decided(text, Lexical::new(Kind::Query, Rule::never(what)), ground, env);
+        Self::of(text, env, decided)
     }
 
     /// Nothing but blanks and comments.
     pub(super) fn empty() -> Self {
-        Self { kind: Kind::Empty, course: Course::Local }
+        Self::of(b"", &Env::default(), (Kind::Empty, Course::Local))
     }
 
-    fn decided(text: &[u8], lexical: Lexical, ground: Ground<'_>, env: &Env) -> Self {
+    fn decided(text: &[u8], lexical: Lexical, ground: Ground<'_>, env: &Env) -> (Kind, Course) {
         let target = ground.target(text, &lexical.rule, env);
-        Self { kind: lexical.kind, course: Course::Decided { alone: lexical.alone, target } }
+        (lexical.kind, Course::Decided { alone: lexical.alone, target })
     }
 
     /// Whether it depends on the value of some literal, so that it holds for its exact text only.
@@ -135,6 +143,17 @@ impl Work {
     /// Whether the session carries it out, so that nothing can force it anywhere.
     pub(super) fn is_local(&self) -> bool {
         matches!(self.course, Course::Local)
+    }
+
+    /// See [`super::Statement::verb`].
+    pub(super) fn verb(&self) -> Verb {
+        match &self.course {
+            Course::Planned { wrap: Some(Wrap::Explain { .. }), .. } => Verb::Select,
+            Course::Planned { wrap: Some(Wrap::Copy), .. } => Verb::Copy,
+            Course::Planned { plan, .. } => plan.verb(),
+            Course::Decided { alone, .. } => alone.verb,
+            Course::Local | Course::Failed(_) => Verb::Other,
+        }
     }
 
     /// See [`super::Statement::home`].
@@ -203,6 +222,7 @@ fn local() -> Route {
         rewrite: None,
         pin: None,
         binds_transaction: false,
+        partition: None,
     }
 }
 

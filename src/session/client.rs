@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::cancels::{CancelSlot, KILL, LEAVE, REFRESH, STALE};
 use super::ears::{Ears, Intents};
+use super::measure::Measured;
 use super::prepared::{ClientStatement, Named, Portal};
 use super::proxy::Proxy;
 use super::served::Served;
@@ -22,9 +23,9 @@ use crate::cluster::{Leased, UserPools};
 use crate::config::{Config, User};
 use crate::exec::{Event, Exchange, Watch};
 use crate::pool::Stream;
-use crate::route::{Pin as Tie, Route, Router, SetParameter, Statement, Verb};
+use crate::route::{Pin as Tie, Route, Router, SetParameter, Statement};
 use crate::shard::ShardId;
-use crate::stats::{SessionState, SessionStats};
+use crate::stats::{DatabaseSlot, SessionState, SessionStats, StatementSlot};
 use crate::wire::{BackendWriter, ErrorReport, Severity, SqlState, TransactionStatus};
 
 /// A session's buffer is let go when it is empty and larger than this, bytes.
@@ -53,6 +54,8 @@ pub(super) struct Client {
     pub(super) place: Place,
     pub(super) user: Arc<User>,
     pub(super) stats: SessionStats,
+    /// Its database, for statistics.
+    pub(super) database: DatabaseSlot,
     pub(super) cancel: Arc<CancelSlot>,
     pub(super) stream: Stream,
     pub(super) inbuf: BytesMut,
@@ -117,11 +120,11 @@ pub(super) struct Turn {
     pub(super) read_schema: bool,
     /// The catalogs were read again for a table they did not have.
     pub(super) reread: bool,
-    pub(super) verb: Option<Verb>,
     pub(super) wrote: bool,
+    /// When the client's latest bytes came.
     pub(super) began: Option<Instant>,
-    pub(super) leased_at: Option<Instant>,
-    pub(super) queue_us: u64,
+    /// What statistics know of the statements under way.
+    pub(super) measured: Measured,
     /// COPY data of a message of which only a part has come.
     pub(super) copy_rest: usize,
     /// The batch was ended without the client's Sync: an error in it skips the client's messages up to its own Sync.
@@ -369,6 +372,7 @@ impl Client {
             Event::ClientGone => Some(Woke::Gone),
             Event::Progress | Event::Drained => {
                 x.done.clear();
+                drop(x.finishes.take());
                 None
             }
             Event::ServerLost(lost) => {
@@ -389,7 +393,7 @@ impl Client {
     }
 
     pub(super) async fn farewell(&mut self, report: &ErrorReport) {
-        self.record_error(report);
+        self.record_error(report, None);
         let mut out = BytesMut::new();
         out.put_report(report);
         use tokio::io::AsyncWriteExt;
@@ -432,7 +436,7 @@ impl Client {
     }
 
     /// For the error ring and the log.
-    pub(super) fn record_error(&self, report: &ErrorReport) {
+    pub(super) fn record_error(&self, report: &ErrorReport, statement: Option<StatementSlot>) {
         if matches!(report.severity, Severity::Warning | Severity::Notice) {
             return;
         }
@@ -444,6 +448,7 @@ impl Client {
             user: self.stats.info().user.clone(),
             shard: None,
             server: None,
+            statement,
         });
     }
 }

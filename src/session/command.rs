@@ -57,6 +57,10 @@ impl Proxy {
             ["DRAIN", "SERVER", address] | ["DRAIN", address] => self.drain(address, true),
             ["KILL", id] if id.bytes().all(|b| b.is_ascii_digit()) => self.kill_client(id),
             ["KILL", name] => self.kill_database(self.named(name)?),
+            ["RESET", "STATEMENTS"] => {
+                self.stats().reset_statements();
+                Ok("RESET".into())
+            }
             ["SHUTDOWN"] => {
                 self.begin_shutdown();
                 Ok("SHUTDOWN".into())

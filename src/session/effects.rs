@@ -11,13 +11,14 @@ use crate::route::{Kind, SetParameter, TransactionModes};
 impl Client {
     /// Works through what the relay has seen.
     pub(super) fn note_done(&mut self) {
+        let mut failed = self.count_finished().into_iter();
         for done in std::mem::take(&mut self.x.done) {
             match done {
                 Done::Command { mark, tag } => self.completed(mark, &tag),
                 Done::Prepared(_) => {}
                 Done::NotPrepared(key) => self.not_prepared(key),
                 Done::Error(fields) => {
-                    self.record_server_error(&fields);
+                    self.record_server_error(&fields, failed.next().flatten());
                     self.turn.skip |= self.turn.split;
                     self.failed();
                 }

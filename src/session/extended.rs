@@ -10,6 +10,7 @@ use super::client::{Client, Deferred, Place};
 use super::deferred::server_name;
 use super::fanout::FanoutPlan;
 use super::feed::{Fed, Step};
+use super::measure::{Note, Part};
 use super::prepared::{ClientStatement, Portal, key_of};
 use super::query::passed_on;
 use crate::exec::{Expect, Request};
@@ -45,6 +46,7 @@ impl Client {
                 return Ok(Fed::Next);
             }
         };
+        self.count_plans(&parsed);
         let one = match one_statement(parsed) {
             Ok(one) => one,
             Err(report) => {
@@ -128,6 +130,8 @@ impl Client {
         match self.bind(&view) {
             Ok(fed) => Ok(fed),
             Err(report) => {
+                let known = self.statements.get(view.statement).and_then(|s| s.statement.as_ref());
+                self.turn.measured.subject = known.map(|parsed| self.note(parsed, None, true));
                 self.refuse_extended(&report);
                 Ok(Fed::Next)
             }
@@ -172,7 +176,8 @@ impl Client {
             return Ok(Fed::Until(step));
         }
         if let Target::Fanout(shards) = route.target {
-            return Ok(self.bind_fanout(view, &statement, shards));
+            let note = self.note(parsed, Some(&route), true);
+            return Ok(self.bind_fanout(view, &statement, shards, note));
         }
         let sets = self.configured(parsed, &params).map_err(|e| e.report())?;
         self.bind_on_server(view, &statement, parsed, &route, sets);
@@ -232,9 +237,10 @@ impl Client {
         view: &BindView<'_>,
         statement: &Arc<ClientStatement>,
         shards: ShardSet,
+        note: Note,
     ) -> Fed {
         let tail = Bytes::copy_from_slice(view.tail);
-        let portal = Portal::Fanout { statement: statement.clone(), tail, shards, describe: false };
+        let portal = Portal::Fanout { statement: statement.clone(), tail, shards, note, describe: false };
         self.portals.insert(view.portal, portal);
         self.say_in_turn(b'2');
         Fed::Next
@@ -259,9 +265,10 @@ impl Client {
         self.ensure_prepared(&statement.name, sql, &statement.types, key);
         self.x.up.put_bind(view.portal, &server_name(&statement.name, key), view.tail);
         self.x.expect(Expect::Bind);
+        let note = self.note(parsed, Some(route), true);
         let mark = self.note_statement(parsed, route, sets);
         self.x.retag.extend(tag.map(|tag| (mark, tag)));
-        self.portals.insert(view.portal, Portal::Server { mark });
+        self.portals.insert(view.portal, Portal::Server { mark, note, fetched: false });
     }
 
     pub(super) fn on_describe(&mut self, body: &[u8]) -> Result<Fed, WireError> {
@@ -322,15 +329,21 @@ impl Client {
     pub(super) fn on_execute(&mut self, body: &[u8]) -> Result<Fed, WireError> {
         let (name, limit) = parse_execute(body)?;
         match self.portals.get(name).cloned() {
-            Some(Portal::Server { mark }) if self.server.is_some() => {
+            Some(Portal::Server { mark, note, fetched }) if self.server.is_some() => {
                 self.emit_deferred(None);
                 self.x.up.put_execute(name, limit);
                 self.x.expect(Expect::Execute { mark });
+                self.take_off(note, if fetched { Part::Again } else { Part::Whole });
+                if limit != 0
+                    && let Some(Portal::Server { fetched, .. }) = self.portals.get_mut(name)
+                {
+                    *fetched = true;
+                }
                 Ok(Fed::Next)
             }
             Some(Portal::Local { statement, tail }) => Ok(self.execute_local(&statement, &tail)),
-            Some(Portal::Fanout { statement, tail, shards, describe }) => {
-                Ok(self.execute_fanout(&statement, &tail, shards, describe, limit))
+            Some(Portal::Fanout { statement, tail, shards, note, describe }) => {
+                Ok(self.execute_fanout(&statement, &tail, (shards, note), describe, limit))
             }
             Some(Portal::Server { .. }) | None => {
                 self.refuse_extended(&no_portal(name));
@@ -356,13 +369,17 @@ impl Client {
         if let Some(step) = self.settle_first() {
             return Fed::Until(step);
         }
+        let parsed = statement.statement.as_ref();
+        self.turn.measured.subject = parsed.and_then(|parsed| self.note_own(parsed));
         if let Some(step) = self.step_of(&local) {
             return Fed::Until(step);
         }
-        self.stats.count_statement();
         let mut out = BytesMut::new();
         match self.answer(&local, &statement.sql, Some((&statement.types, tail)), &mut out) {
-            Ok(()) => self.bytes_in_turn(out.freeze()),
+            Ok(()) => {
+                self.count_own(false);
+                self.bytes_in_turn(out.freeze());
+            }
             Err(report) => self.refuse_extended(&report),
         }
         Fed::Next
@@ -372,7 +389,7 @@ impl Client {
         &mut self,
         statement: &Arc<ClientStatement>,
         tail: &Bytes,
-        shards: ShardSet,
+        (shards, note): (ShardSet, Note),
         describe: bool,
         limit: i32,
     ) -> Fed {
@@ -390,7 +407,6 @@ impl Client {
             }
             return Fed::Until(Step::Drain);
         }
-        self.stats.count_statement();
         let mut messages = BytesMut::new();
         messages.put_parse("", &statement.sql, &statement.types);
         messages.put_bind("", "", tail);
@@ -398,7 +414,7 @@ impl Client {
         messages.put_execute("", 0);
         messages.put_sync();
         let request = Request { messages, describe, preface: BytesMut::new() };
-        Fed::Until(Step::Fanout(Box::new(FanoutPlan { shards, request, ready: false })))
+        Fed::Until(Step::Fanout(Box::new(FanoutPlan { shards, note, request, ready: false })))
     }
 
     pub(super) fn on_close(&mut self, body: &[u8]) -> Result<Fed, WireError> {

@@ -3,14 +3,16 @@
 
 use std::io;
 
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::client::{Client, Flow, Place};
 use super::join::{cancelled, unless_gone};
+use super::measure::Note;
 use crate::cluster::{ClusterError, Leased};
-use crate::exec::{Outcome, Request, Scatter};
+use crate::exec::{Moment, Outcome, Request, Scatter};
 use crate::shard::{ShardId, ShardSet};
-use crate::stats::{Class, Timing};
+use crate::stats::On;
 use crate::wire::{BackendWriter, ClientFacing, ErrorReport, SqlState, TransactionStatus};
 
 impl Client {
@@ -27,31 +29,28 @@ impl Client {
                     self.cancel.clear().await;
                     leases.iter_mut().for_each(|l: &mut Leased| l.mark_clean(Instant::now()));
                     drop(leases);
+                    self.turn.measured.subject = Some(plan.note);
                     self.fanout_failed(&report, plan.ready);
                     return Flow::Continue;
                 }
             }
         }
-        let slots: Vec<_> = leases.iter().map(|l| (l.server().slot, l.is_replica())).collect();
-        let began = self.turn.began.take().unwrap_or_else(Instant::now);
-        let start = Instant::now();
+        let on =
+            |l: &Leased| On { server: l.server().slot, shard: l.server().shard, is_replica: l.is_replica() };
+        let on: SmallVec<[On; 8]> = leases.iter().map(on).collect();
+        let (began, start) = (self.turn.began.unwrap_or_else(Instant::now), Moment::now());
         let outcome = self.run_scatter(Scatter::new(leases, plan.request), began).await;
         self.cancel.clear().await;
-        let now = Instant::now();
-        self.turn.began = Some(now);
-        for (slot, replica) in slots {
-            let timing = Timing {
-                queue_us: std::mem::take(&mut self.turn.queue_us),
-                server_us: now.duration_since(start).as_micros() as u64,
-                total_us: now.duration_since(began).as_micros() as u64,
-            };
-            self.proxy.stats().record(slot, replica, Class::Select, timing);
-        }
+        let rows = match &outcome {
+            Ok(Outcome::Complete(rows)) => Some(*rows),
+            Ok(Outcome::Failed(_)) | Err(_) => None,
+        };
+        self.count_fanout(plan.note, &on, start, rows);
         match outcome {
             Err(_) => return Flow::End,
             Ok(Outcome::Complete(_)) => self.stats.count_transaction(),
             Ok(Outcome::Failed(fields)) => {
-                self.record_server_error(&fields);
+                self.record_server_error(&fields, plan.note.slot());
                 self.turn.skip = !plan.ready;
             }
         }
@@ -89,7 +88,7 @@ impl Client {
                 Err(error) => return Err(error.report()),
             }
         };
-        self.turn.queue_us += asked.elapsed().as_micros() as u64;
+        self.note_queued(asked.elapsed());
         self.cancel.add(&leased);
         leased
             .apply(&self.vars.settings)
@@ -99,7 +98,8 @@ impl Client {
     }
 
     pub(super) fn fanout_failed(&mut self, report: &ErrorReport, ready: bool) {
-        self.record_error(report);
+        let statement = self.count_own(true);
+        self.record_error(report, statement);
         self.x.local(|out| {
             out.put_report(report);
             if ready {
@@ -113,6 +113,7 @@ impl Client {
 /// What many shards are asked.
 pub(super) struct FanoutPlan {
     pub(super) shards: ShardSet,
+    pub(super) note: Note,
     pub(super) request: Request,
     /// ReadyForQuery follows at once (simple protocol).
     pub(super) ready: bool,

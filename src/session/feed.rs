@@ -163,7 +163,7 @@ impl Client {
     /// The client does not speak the protocol: it is told and the session ends.
     fn broken(&mut self, error: &WireError) -> Step {
         let report = ErrorReport::fatal(SqlState::PROTOCOL_VIOLATION, error.to_string());
-        self.record_error(&report);
+        self.record_error(&report, None);
         if !self.x.is_owed() && !self.x.is_torn() {
             self.x.local(|out| out.put_report(&report));
         }
@@ -220,6 +220,7 @@ impl Client {
         let simple = self.take_current() == Some(b'Q');
         self.turn.stash = None;
         let status = self.status();
+        self.count_own(false);
         self.x.local(|out| {
             write(out);
             if simple {
@@ -299,6 +300,7 @@ impl Client {
             rewrite: None,
             pin: None,
             binds_transaction: true,
+            partition: None,
         };
         match self.place(&route) {
             Ok(None) => {}

@@ -40,9 +40,7 @@ impl Client {
                     )));
                     let leased = wait.await;
                     self.stats.set_state(SessionState::Active);
-                    let now = Instant::now();
-                    self.turn.queue_us += now.duration_since(asked).as_micros() as u64;
-                    self.turn.leased_at = Some(now);
+                    self.note_queued(asked.elapsed());
                     match leased {
                         Ok(Some(leased)) => leased,
                         Ok(None) => return Flow::End,

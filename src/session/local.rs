@@ -61,6 +61,9 @@ impl Client {
                 Some(Local::SetTransaction(modes.clone()))
             }
             Kind::Set(set) if set.name.starts_with("pgherd.") => Some(Local::Set(set.clone())),
+            Kind::Reset(Some(name)) if name == "statements" && matches!(self.place, Place::Admin) => {
+                Some(Local::Command(vec!["RESET".to_owned(), "STATEMENTS".to_owned()]))
+            }
             Kind::Reset(name)
                 if matches!(self.place, Place::Admin)
                     || name.as_ref().is_some_and(|n| n.starts_with("pgherd.")) =>

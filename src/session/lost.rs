@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use super::client::{Client, Flow};
 use super::txn::Txn;
 use crate::exec::Lost;
-use crate::stats::ErrorEvent;
+use crate::stats::{ErrorEvent, On};
 use crate::wire::{BackendWriter, ErrorFields, ErrorReport, SqlState};
 
 /// A read is tried on this many other servers when one dies under it.
@@ -19,7 +19,7 @@ impl Client {
         let Some(server) = self.server.take() else { return Flow::End };
         self.cancel.clear().await;
         self.unclaim();
-        let state = server.server().clone();
+        let (state, is_replica) = (server.server().clone(), server.is_replica());
         drop(server); // dirty: closed
         let why = match (&lost.said, &lost.io) {
             (Some(fields), _) => fields.message.clone(),
@@ -56,6 +56,7 @@ impl Client {
         let committing = std::mem::take(&mut self.turn.committing);
         let unknown = if was_open { committing } else { wrote };
         let report = lost_report(&lost, why, &address, &state.shard_name, unknown, was_open);
+        let statement = self.count_lost(On { server: state.slot, shard: state.shard, is_replica });
         self.proxy.stats().error(ErrorEvent {
             sqlstate: report.code.as_str().to_owned(),
             message: report.message.clone(),
@@ -64,6 +65,7 @@ impl Client {
             user: self.stats.info().user.clone(),
             shard: Some(state.shard_name.clone()),
             server: Some(address),
+            statement,
         });
         if let Some(saved) = self.turn.saved.take() {
             self.vars = saved;
@@ -91,6 +93,7 @@ impl Client {
     }
 
     pub(super) fn try_again(&mut self, replay: BytesMut) {
+        self.forget_flights();
         self.turn.retries += 1;
         for name in std::mem::take(&mut self.turn.fresh) {
             self.statements.remove(&name);

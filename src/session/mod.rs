@@ -15,6 +15,7 @@ mod feed; // from messages to what is sent
 mod join; // a server joins a turn
 mod local; // statements the proxy answers itself
 mod lost; // a server is lost under a client
+mod measure; // what statistics know of a statement
 mod over; // the end of an exchange
 mod packet; // startup packets: bytes to meaning
 mod password; // a password sent as such

@@ -10,14 +10,15 @@ use super::client::{Client, Kept, Place};
 use super::txn::{Open, Txn};
 use crate::config::PoolMode;
 use crate::shard::ShardId;
-use crate::stats::{Class, ErrorEvent, Timing};
+use crate::stats::{ErrorEvent, StatementSlot};
 use crate::wire::{BackendWriter, ErrorFields, TransactionStatus};
 
 impl Client {
     /// Everything has been answered: the transaction status is known, the server may go back.
     pub(super) async fn after_drain(&mut self) {
         self.note_done();
-        self.record_timing();
+        self.count_traffic();
+        self.forget_flights(); // a server that answered less than was asked owes nothing more
         self.turn.barrier = false;
         self.turn.batch_wrote = false;
         self.turn.flushed = false;
@@ -130,27 +131,12 @@ impl Client {
         }
     }
 
-    pub(super) fn record_timing(&mut self) {
+    fn count_traffic(&mut self) {
         let (received, sent) = self.x.take_traffic();
         self.stats.count_bytes(received, sent);
-        let (Some(verb), Some(server), Some(began)) = (self.turn.verb.take(), &self.server, self.turn.began)
-        else {
-            return;
-        };
-        let now = Instant::now();
-        let us = |from: Instant| now.duration_since(from).as_micros() as u64;
-        let timing = Timing {
-            queue_us: std::mem::take(&mut self.turn.queue_us),
-            server_us: us(self.turn.leased_at.unwrap_or(began)),
-            total_us: us(began),
-        };
-        self.proxy.stats().record(server.server().slot, server.is_replica(), class(verb), timing);
-        // The next statement of the same turn begins now.
-        self.turn.began = Some(now);
-        self.turn.leased_at = Some(now);
     }
 
-    pub(super) fn record_server_error(&self, fields: &ErrorFields) {
+    pub(super) fn record_server_error(&self, fields: &ErrorFields, statement: Option<StatementSlot>) {
         let server = self.server.as_ref().map(|s| s.server());
         self.proxy.stats().error(ErrorEvent {
             sqlstate: fields.code.clone(),
@@ -160,18 +146,7 @@ impl Client {
             user: self.stats.info().user.clone(),
             shard: server.map(|s| s.shard_name.clone()),
             server: server.map(|s| s.config.address()),
+            statement,
         });
-    }
-}
-
-fn class(verb: crate::route::Verb) -> Class {
-    use crate::route::Verb;
-    match verb {
-        Verb::Select => Class::Select,
-        Verb::Insert => Class::Insert,
-        Verb::Update => Class::Update,
-        Verb::Delete => Class::Delete,
-        Verb::Copy => Class::Copy,
-        Verb::Other => Class::Other,
     }
 }

@@ -115,8 +115,6 @@ impl Client {
         route: &Route,
         sets: Vec<SetParameter>,
     ) -> u32 {
-        self.stats.count_statement();
-        self.turn.verb.get_or_insert(route.verb);
         if route.access == Access::Write {
             self.turn.wrote = true;
             self.turn.batch_wrote = true;

@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 
+use super::measure::Note;
 use crate::pool::StatementKey;
 use crate::route::{Router, Statement};
 use crate::wire::ParseView;
@@ -84,6 +85,10 @@ pub(super) enum Portal {
     Server {
         /// 0: nothing of interest.
         mark: u32,
+        /// What statistics know of it.
+        note: Note,
+        /// Whether some of its rows were fetched.
+        fetched: bool,
     },
     /// Answered by the proxy.
     Local {
@@ -100,6 +105,8 @@ pub(super) enum Portal {
         tail: Bytes,
         /// Its shards.
         shards: crate::shard::ShardSet,
+        /// What statistics know of it.
+        note: Note,
         /// Whether the client asked for a description.
         describe: bool,
     },

@@ -122,6 +122,7 @@ impl Proxy {
             shutdown: watch::channel(Shutdown::No).0,
             config: ArcSwap::new(config.clone()),
         });
+        tokio::spawn(proxy.stats.clone().collect());
         for database in config.databases.iter().filter(|d| !d.is_wildcard()) {
             proxy.serve_database(&database.name)?;
         }
@@ -289,6 +290,7 @@ impl Proxy {
             user: user.to_owned(),
             shard: None,
             server: None,
+            statement: None,
         });
     }
 
@@ -336,7 +338,9 @@ impl Proxy {
             address: peer.to_string(),
             tls: admitted.is_tls,
         });
+        let config = self.config();
         let mut x = Exchange::new();
+        x.finishes.measure(config.statistics);
         if let Place::Database { served, .. } = &place
             && served.cluster.config().pool_mode == PoolMode::Session
         {
@@ -344,7 +348,8 @@ impl Proxy {
         }
         Some(Client {
             proxy: self.clone(),
-            config: self.config(),
+            database: self.stats.database(&admitted.database),
+            config,
             router: None,
             place,
             user: admitted.user,

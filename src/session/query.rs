@@ -11,6 +11,7 @@ use super::ears::intents_of;
 use super::fanout::FanoutPlan;
 use super::feed::{Fed, Step};
 use super::local::Local;
+use super::measure::Part;
 use super::txn::Txn;
 use crate::exec::{Expect, Request};
 use crate::route::{
@@ -30,6 +31,7 @@ impl Client {
             Err(error) if self.may_be_stale(&error) => Ok(Fed::Until(Step::ReadSchema)),
             Err(error) => {
                 self.turn.stash = None;
+                self.turn.measured.subject = self.subject(sql);
                 self.refuse_simple(&error.report());
                 Ok(Fed::Next)
             }
@@ -57,6 +59,7 @@ impl Client {
             Some(stash) => (stash.statements, stash.route),
             None => {
                 let statements = router.prepare(sql, &self.vars.env)?;
+                self.count_plans(&statements);
                 if let [statement] = statements.as_slice() {
                     if let Some(local) = self.local(statement.kind())? {
                         let statement = statement.clone();
@@ -94,9 +97,10 @@ impl Client {
         if let Target::Fanout(shards) = route.target {
             let mut messages = BytesMut::with_capacity(frame.len());
             messages.extend_from_slice(frame);
-            self.stats.count_statement();
+            let Some(statement) = statements.first() else { return Ok(self.run_empty()) };
+            let note = self.note(statement, Some(&route), true);
             let request = Request { messages, describe: true, preface: BytesMut::new() };
-            let plan = FanoutPlan { shards, request, ready: true };
+            let plan = FanoutPlan { shards, note, request, ready: true };
             return Ok(Fed::Until(Step::Fanout(Box::new(plan))));
         }
         let sets = match statements.as_slice() {
@@ -158,6 +162,8 @@ impl Client {
         sets: Vec<SetParameter>,
     ) -> Result<u32, RouteError> {
         if let [statement] = statements.as_slice() {
+            let note = self.note(statement, Some(route), true);
+            self.take_off(note, Part::Whole);
             return Ok(self.note_statement(statement, route, sets));
         }
         // Several: each gets a mark as soon as one is of interest, for marks count up from the first.
@@ -168,8 +174,10 @@ impl Client {
             let sets = self.configured(statement, &[])?;
             effects.push(Effect { statement: statement.clone(), pin: route.pin, sets });
         }
-        for statement in statements {
+        for (i, statement) in statements.iter().enumerate() {
             self.turn.barrier = true;
+            let note = self.note(statement, Some(route), false);
+            self.take_off(note, if i + 1 < statements.len() { Part::Begins } else { Part::Whole });
             self.note_statement(statement, route, Vec::new());
         }
         self.turn.effects.truncate(first as usize - 1);
@@ -192,6 +200,7 @@ impl Client {
             rewrite: None,
             pin: None,
             binds_transaction: false,
+            partition: None,
         };
         // What the statements so far make of the session: names after a SET search_path mean other tables.
         let mut vars = self.vars.clone();
@@ -293,19 +302,20 @@ impl Client {
         if let Some(step) = self.settle_first() {
             return Fed::Until(step);
         }
+        self.turn.measured.subject = self.note_own(statement);
         if let Local::Listen(intent) = local
             && self.txn.is_none()
         {
             return Fed::Until(Step::Hear(vec![intent.clone()]));
         }
-        match self.step_of(local) {
-            Some(step) => return Fed::Until(step),
-            None => self.stats.count_statement(),
+        if let Some(step) = self.step_of(local) {
+            return Fed::Until(step);
         }
         let mut out = BytesMut::new();
         let text = sql.get(statement.span.clone()).unwrap_or(sql);
         match self.answer(local, text, None, &mut out) {
             Ok(()) => {
+                self.count_own(false);
                 out.put_ready(self.status());
                 self.x.say(out.freeze());
             }
@@ -334,6 +344,7 @@ pub(super) fn passed_on() -> Route {
         rewrite: None,
         pin: None,
         binds_transaction: true,
+        partition: None,
     }
 }
 
@@ -375,5 +386,6 @@ fn join_routes(a: &Route, b: &Route, router: &Router) -> Result<Route, RouteErro
         rewrite: None,
         pin: a.pin.or(b.pin),
         binds_transaction: a.binds_transaction || b.binds_transaction,
+        partition: None,
     })
 }

@@ -16,7 +16,10 @@ impl Client {
     pub(super) fn refuse(&mut self, report: &ErrorReport) {
         // The message that waited is answered by this.
         let waited = self.take_current();
-        self.turn.stash = None;
+        if let Some(stash) = self.turn.stash.take() {
+            let subject = stash.statements.first().map(|s| self.note(s, Some(&stash.route), true));
+            self.turn.measured.subject = subject;
+        }
         match waited {
             Some(b'S') => {
                 self.refuse_extended(report);
@@ -29,7 +32,8 @@ impl Client {
     }
 
     pub(super) fn refuse_simple(&mut self, report: &ErrorReport) {
-        self.record_error(report);
+        let statement = self.count_own(true);
+        self.record_error(report, statement);
         let mut bytes = BytesMut::new();
         bytes.put_report(report);
         if self.server.is_some() && matches!(self.txn, Txn::Open(_)) {
@@ -46,7 +50,8 @@ impl Client {
     }
 
     pub(super) fn refuse_extended(&mut self, report: &ErrorReport) {
-        self.record_error(report);
+        let statement = self.count_own(true);
+        self.record_error(report, statement);
         let mut bytes = BytesMut::new();
         bytes.put_report(report);
         for deferred in std::mem::take(&mut self.turn.deferred) {

@@ -114,7 +114,10 @@ impl Client {
         };
         match read {
             Ok(0) | Err(_) => Flow::End,
-            Ok(_) => Flow::Continue,
+            Ok(_) => {
+                self.note_came();
+                Flow::Continue
+            }
         }
     }
 
@@ -130,6 +133,7 @@ impl Client {
     /// Relays until there is something to do for the feed.
     async fn pump(&mut self, until: Until) -> Flow {
         loop {
+            self.note_sent();
             let Some(server) = &mut self.server else { return self.flush().await };
             // COPY data sent ahead of its time is not piled up.
             let want_client = until == Until::Client && !(self.turn.copy_waits && self.inbuf.len() >= AHEAD);
@@ -155,7 +159,11 @@ impl Client {
                 Some(_) | None => poll.await,
             };
             match event {
-                Event::Client => return Flow::Continue,
+                Event::Client => {
+                    self.note_came();
+                    self.note_done();
+                    return Flow::Continue;
+                }
                 Event::ClientGone => return Flow::End,
                 Event::Drained => {
                     self.note_done();

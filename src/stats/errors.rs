@@ -2,9 +2,12 @@
 //! Must not know where errors come from.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
+
+use super::StatementSlot;
 
 /// One error for the ring.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub struct ErrorEvent {
     pub shard: Option<String>,
     /// Server, if it came from one.
     pub server: Option<String>,
+    /// Where its statement is counted, if it is about one.
+    pub statement: Option<StatementSlot>,
 }
 
 /// An error that happened.
@@ -32,6 +37,8 @@ pub struct ErrorRow {
     pub at: SystemTime,
     /// What.
     pub event: ErrorEvent,
+    /// The fingerprint of its statement and the text without values, if it is about one.
+    pub statement: Option<(String, Arc<str>)>,
 }
 
 /// The latest errors that are kept.
@@ -59,7 +66,7 @@ struct Inner {
 }
 
 impl Errors {
-    pub(super) fn push(&self, mut event: ErrorEvent) {
+    pub(super) fn push(&self, mut event: ErrorEvent, statement: Option<(String, Arc<str>)>) {
         cut(&mut event.sqlstate, 5);
         cut(&mut event.message, MESSAGE);
         cut(&mut event.database, NAME);
@@ -75,7 +82,7 @@ impl Errors {
         if inner.ring.len() >= RING {
             inner.ring.pop_front();
         }
-        inner.ring.push_back(ErrorRow { at, event });
+        inner.ring.push_back(ErrorRow { at, event, statement });
     }
 
     /// The latest errors, newest first.
@@ -115,13 +122,14 @@ mod tests {
             user: "u".repeat(5000),
             shard: None,
             server: None,
+            statement: None,
         }
     }
 
     #[test]
     fn only_the_latest_are_kept_and_all_are_counted() {
         let errors = Errors::default();
-        (0..RING + 10).for_each(|i| errors.push(event("42P01", &i.to_string())));
+        (0..RING + 10).for_each(|i| errors.push(event("42P01", &i.to_string()), None));
         let rows = errors.rows();
         assert_eq!(rows.len(), RING);
         assert_eq!((rows[0].event.message.as_str(), rows[RING - 1].event.message.as_str()), ("1009", "10"));
@@ -132,8 +140,8 @@ mod tests {
     #[test]
     fn long_texts_are_cut_between_characters() {
         let errors = Errors::default();
-        errors.push(event("XX000", &"é".repeat(2000)));
-        errors.push(event("XX000", &("x".to_owned() + &"é".repeat(2000))));
+        errors.push(event("XX000", &"é".repeat(2000)), None);
+        errors.push(event("XX000", &("x".to_owned() + &"é".repeat(2000))), None);
         let rows = errors.rows();
         assert_eq!((rows[0].event.message.len(), rows[1].event.message.len()), (1023, 1024));
         assert_eq!(rows[0].event.user.len(), NAME);
@@ -142,7 +150,7 @@ mod tests {
     #[test]
     fn made_up_codes_do_not_grow_the_counters() {
         let errors = Errors::default();
-        (0..CODES + 50).for_each(|i| errors.push(event(&format!("{i:05}"), "")));
+        (0..CODES + 50).for_each(|i| errors.push(event(&format!("{i:05}"), ""), None));
         let counts = errors.by_code();
         assert_eq!(counts.len(), CODES + 1);
         assert!(counts.contains(&(OTHER.to_owned(), 50)));

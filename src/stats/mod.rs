@@ -1,14 +1,26 @@
 //! What happened: recorders, live sessions, snapshots of both.
 //! Must not know how anything is shown, nor reach into other rooms to ask: they record here.
 
+mod analytics;
+mod coarse;
+mod collect;
 mod errors;
 mod hub;
 mod latency;
+mod place;
 mod pool;
 mod session;
+mod statements;
+mod times;
+mod window;
 
+pub use self::analytics::{
+    Analytics, Figures, PartitionFigures, Point, ServerFigures, ShardFigures, ShardHistogram,
+};
 pub use self::errors::{ErrorEvent, ErrorRow};
-pub use self::hub::{Stats, Totals};
-pub use self::latency::{Class, LatencyRow, ServerLabel, ServerSlot, Spread, Timing};
+pub use self::hub::{Effect, On, Ran, Stats, Totals};
+pub use self::latency::{Class, LatencyRow, ServerLabel, ServerSlot};
 pub use self::pool::{PoolLabel, PoolRow, PoolStats};
 pub use self::session::{SessionInfo, SessionRow, SessionState, SessionStats, Traffic};
+pub use self::statements::{DatabaseSlot, Named, RouteKind, StatementRow, StatementSlot};
+pub use self::times::{Spread, Timing};

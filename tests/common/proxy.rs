@@ -37,6 +37,8 @@ impl Drop for Front {
 /// What differs from the shipped configuration.
 #[derive(Debug, Clone, Default)]
 pub struct Changes {
+    /// Lines for `[proxy]`.
+    pub proxy: &'static str,
     /// Lines for `[pool]`.
     pub pool: &'static str,
     /// Lines for `[[database]]`.
@@ -149,7 +151,7 @@ impl Front {
 }
 
 fn configuration(herd: &Herd, [port, http_port]: [u16; 2], sharded: bool, changes: &Changes) -> String {
-    let Changes { pool, database, timeouts, http } = changes;
+    let Changes { proxy, pool, database, timeouts, http } = changes;
     let http = if http.is_empty() {
         String::new()
     } else {
@@ -159,6 +161,7 @@ fn configuration(herd: &Herd, [port, http_port]: [u16; 2], sharded: bool, change
         r#"
 [proxy]
 listen = ["127.0.0.1:{port}"]
+{proxy}
 {http}
 [pool]
 {pool}

@@ -35,6 +35,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("KILL database", "ends all its clients and pauses it"),
     ("DRAIN SERVER 'host:port'", "no reads go to this replica any more"),
     ("RESUME SERVER 'host:port'", "they go there again"),
+    ("RESET STATEMENTS", "forgets what SHOW STATEMENTS shows"),
     ("SHUTDOWN", "ends the proxy as transactions end"),
     ("SHUTDOWN IMMEDIATE", "ends the proxy now"),
 ];

@@ -76,6 +76,7 @@ fn proxy(list: &mut List, config: &Config) {
     list.put("max_message_bytes", Some(config.limits.max_message.to_string()), Some("bytes"));
     list.put("max_notify_bytes", Some(config.limits.max_notify.to_string()), Some("bytes"));
     list.text("plan_cache", config.limits.plan_cache);
+    list.text("statistics", config.statistics);
     list.under("tls.".to_owned());
     if let Some(tls) = &config.tls {
         list.text("cert", tls.cert.display());

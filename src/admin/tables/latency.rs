@@ -1,6 +1,7 @@
 //! `pgherd.latency`: how long statements took, per server, role and class.
 //! Must not know how times are recorded.
 
+use super::tenths;
 use crate::admin::Herd;
 use crate::admin::record::{Source, record};
 use crate::stats::LatencyRow;
@@ -58,9 +59,4 @@ impl From<LatencyRow> for Latency {
             server_p99_us: row.at_server.p99_us,
         }
     }
-}
-
-/// A mean of whole microseconds means nothing beyond its first decimal.
-fn tenths(value: f64) -> f64 {
-    (value * 10.0).round() / 10.0
 }

@@ -7,6 +7,7 @@ mod databases;
 mod latency;
 mod placement;
 mod servers;
+mod statements;
 mod traffic;
 
 use super::Herd;
@@ -34,6 +35,7 @@ fn rows_of<R: Source>(herd: &Herd) -> Vec<Vec<Value>> {
 /// All of them, in the order of SHOW HELP.
 pub(super) const TABLES: &[VirtualTable] = &[
     VirtualTable::of::<latency::Latency>(),
+    VirtualTable::of::<statements::Statement>(),
     VirtualTable::of::<servers::Shard>(),
     VirtualTable::of::<servers::Server>(),
     VirtualTable::of::<placement::Partition>(),
@@ -50,6 +52,11 @@ pub(super) const TABLES: &[VirtualTable] = &[
     VirtualTable::of::<about::Version>(),
     VirtualTable::of::<about::Help>(),
 ];
+
+/// A mean of whole microseconds means nothing beyond its first decimal.
+fn tenths(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
 
 /// The table of that name.
 pub(super) fn find(name: &str) -> Option<&'static VirtualTable> {

@@ -56,6 +56,7 @@ record! {
         user_name: String,
         shard: Option<String>,
         server: Option<String>,
+        fingerprint: Option<String>,
     }
 }
 
@@ -128,6 +129,7 @@ impl Source for Error {
             user_name: e.event.user,
             shard: e.event.shard,
             server: e.event.server,
+            fingerprint: e.statement.map(|(fingerprint, _)| fingerprint),
         };
         herd.stats.errors().into_iter().map(row).collect()
     }

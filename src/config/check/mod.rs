@@ -73,6 +73,7 @@ fn config(c: &mut Checker<'_>, raw: RawConfig) -> Config {
         timeouts,
         log,
         http,
+        statistics: raw.proxy.statistics.as_ref().is_none_or(|on| *on.get_ref()),
     }
 }
 

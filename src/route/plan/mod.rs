@@ -102,6 +102,11 @@ impl Plan {
         self.by_text
     }
 
+    /// What it counts as.
+    pub(super) fn verb(&self) -> Verb {
+        self.verb
+    }
+
     /// The shard of a single table that it names: the others may not have that table.
     pub(super) fn home(&self) -> Option<ShardId> {
         self.pins.first().map(|(shard, _)| *shard)

@@ -16,7 +16,7 @@ use super::survey::Survey;
 use super::{Context, Keyed, Obstacle, Plan, rewrite};
 use crate::route::lex::LiteralAt;
 use crate::route::{Access, Pin, Route, RouteError, Target, Verb};
-use crate::shard::{Map, Placement, ShardSet};
+use crate::shard::{Map, PartitionId, Placement, ShardSet};
 
 /// See [`Plan::analyze`].
 pub(super) fn plan(
@@ -197,6 +197,7 @@ impl Plan {
             rewrite,
             pin: self.pin,
             binds_transaction: self.binds,
+            partition: None,
         }
     }
 
@@ -220,8 +221,11 @@ impl Plan {
         }
         let mut shards: ShardSet = self.pins.iter().map(|(shard, _)| *shard).collect();
         let mut spread = None;
+        let mut partition = None;
         for table in &self.tables {
-            let own = table.cond.parts(&table.table, map, values).shards(map);
+            let parts = table.cond.parts(&table.table, map, values);
+            partition = agreed(partition, parts.single());
+            let own = parts.shards(map);
             if own.len() > 1 && spread.is_none() {
                 spread = Some(table);
             }
@@ -230,6 +234,7 @@ impl Plan {
         let mut edits = Vec::new();
         for insert in &self.inserts {
             let placed = insert.place(map, values)?;
+            partition = agreed(partition, placed.parts.single());
             let own = placed.parts.shards(map);
             if own.len() > 1 {
                 return Err(rows_of_several_shards(&insert.table.name));
@@ -246,7 +251,8 @@ impl Plan {
             (None, true) => self.anywhere(map),
             (None, false) => return Err(self.apart(map, values)),
         };
-        Ok(self.to(target, self.rewritten(&edits, values)?))
+        let partition = partition.flatten();
+        Ok(Route { partition, ..self.to(target, self.rewritten(&edits, values)?) })
     }
 
     /// No table says where: no rows can match, or there are none but reference tables.
@@ -375,6 +381,11 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+/// The partition of all tables looked at so far, with that of one more; `Some(None)` if they are in several.
+fn agreed(so_far: Option<Option<PartitionId>>, next: Option<PartitionId>) -> Option<Option<PartitionId>> {
+    Some(so_far.map_or(next, |known| known.filter(|id| Some(*id) == next)))
 }
 
 fn rows_of_several_shards(table: &str) -> RouteError {
