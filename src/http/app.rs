@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::link::Links;
 use crate::config::{Config, Http};
 use crate::session::Proxy;
 
@@ -14,15 +15,22 @@ struct Shared {
     proxy: Arc<Proxy>,
     /// The description of all endpoints, as JSON.
     openapi: String,
+    links: Links,
 }
 
 impl App {
     pub(super) fn new(proxy: Arc<Proxy>, openapi: String) -> Self {
-        Self(Arc::new(Shared { proxy, openapi }))
+        let links = Links::new(proxy.clone());
+        Self(Arc::new(Shared { proxy, openapi, links }))
     }
 
     pub(super) fn proxy(&self) -> &Arc<Proxy> {
         &self.0.proxy
+    }
+
+    /// The sessions that requests borrow.
+    pub(super) fn links(&self) -> &Links {
+        &self.0.links
     }
 
     pub(super) fn openapi(&self) -> &str {

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
-use crate::wire::{ErrorFields, ErrorReport, SqlState};
+use crate::wire::{ErrorFields, ErrorReport, ErrorSubject, SqlState};
 
 /// Why a request failed. Boxed: most do not.
 #[derive(Debug, Clone)]
@@ -75,6 +75,40 @@ impl HttpError {
         self
     }
 
+    /// The same with what a server says it is about.
+    pub(super) fn subject(mut self, subject: ErrorSubject) -> Self {
+        let ErrorSubject { table, column, constraint } = subject;
+        (self.0.table, self.0.column, self.0.constraint) = (table, column, constraint);
+        self
+    }
+
+    /// The same with where it was found in front of its message.
+    pub(super) fn about(mut self, what: &str) -> Self {
+        self.0.message = format!("{what}: {}", self.0.message);
+        self
+    }
+
+    /// The same with more about it, in front of what was said already.
+    pub(super) fn detail(mut self, detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        self.0.detail = Some(match self.0.detail.take() {
+            Some(more) => format!("{detail} {more}"),
+            None => detail,
+        });
+        self
+    }
+
+    /// Whether nobody knows what came of the statement.
+    pub(super) fn is_unknown_outcome(&self) -> bool {
+        self.0.sqlstate == SqlState::TRANSACTION_RESOLUTION_UNKNOWN.as_str()
+    }
+
+    /// Appends it as JSON.
+    pub(super) fn put_json(&self, out: &mut Vec<u8>) {
+        // Numbers and strings always have a JSON form, and a vector always has room.
+        drop(serde_json::to_writer(out, &*self.0));
+    }
+
     pub(super) fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
@@ -132,6 +166,31 @@ pub(super) enum Refusals {
     TooLate(ErrorBody),
 }
 
+/// The further errors of every endpoint on data.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only described, never made")]
+pub(super) enum DataRefusals {
+    /// What was sent is wrong: not JSON, a value that its column does not take, a column that does not exist, a
+    /// condition with something in it that is not allowed.
+    #[response(status = 400)]
+    Wrong(ErrorBody),
+    /// There is no such table.
+    #[response(status = 404)]
+    NoTable(ErrorBody),
+    /// A constraint is violated, or a shard key is on another shard than the row.
+    #[response(status = 409)]
+    Conflict(ErrorBody),
+    /// More than http.max_body_bytes or http.max_rows.
+    #[response(status = 413)]
+    TooMuch(ErrorBody),
+    /// The body is no JSON.
+    #[response(status = 415)]
+    OtherMedia(ErrorBody),
+    /// It cannot be done exactly over several shards; the hint says what to write instead.
+    #[response(status = 422)]
+    Refused(ErrorBody),
+}
+
 /// The status for an error of a statement.
 fn status_of(code: SqlState) -> StatusCode {
     match code.as_str() {
@@ -144,7 +203,7 @@ fn status_of(code: SqlState) -> StatusCode {
         "57014" => StatusCode::GATEWAY_TIMEOUT,
         _ => match code.class() {
             "20" | "21" | "22" | "26" | "34" | "42" | "54" | "P0" => StatusCode::BAD_REQUEST,
-            "23" | "25" | "27" | "40" | "44" => StatusCode::CONFLICT,
+            "09" | "23" | "25" | "27" | "40" | "44" => StatusCode::CONFLICT,
             // 28: the proxy's own account was refused by a server.
             "08" | "28" | "53" | "55" | "57" | "58" => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,

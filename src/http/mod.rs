@@ -6,8 +6,11 @@
 
 mod app; // what every endpoint shares
 mod auth; // who sends a request, and what he may
+mod body; // what a request carries
+mod data; // rows: write, read, bulk-write
 mod error; // what a failed request is answered with
 mod health; // liveness, readiness, the state of every server
+mod link; // sessions on the proxy
 mod moment; // times as JSON has them
 mod openapi; // the description of it all
 mod router; // all endpoints, in groups of equal rights

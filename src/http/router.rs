@@ -14,12 +14,14 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::app::App;
 use super::error::HttpError;
-use super::{auth, health, openapi};
+use super::{auth, data, health, openapi};
 use crate::session::Proxy;
 use crate::wire::SqlState;
 
 /// Where no `[http]` says another.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// A statement that is cancelled at the end of the timeout has so long to say how it ended, and that is then said.
+const GRACE: Duration = Duration::from_secs(8);
 
 /// Anybody may ask these.
 fn open() -> OpenApiRouter<App> {
@@ -28,7 +30,12 @@ fn open() -> OpenApiRouter<App> {
 
 /// Users of the proxy may ask these.
 fn user() -> OpenApiRouter<App> {
-    OpenApiRouter::new().merge(health::routes())
+    OpenApiRouter::new().merge(health::routes()).merge(data::routes())
+}
+
+/// Users of the proxy may ask these, and the answer may take as long as it takes: they have ends of their own.
+fn streamed() -> OpenApiRouter<App> {
+    OpenApiRouter::new().merge(data::streamed_routes())
 }
 
 /// Users with `admin = true` may ask these.
@@ -39,19 +46,19 @@ fn admin() -> OpenApiRouter<App> {
 /// The whole server, ready for requests.
 pub(super) fn build(proxy: Arc<Proxy>) -> Router {
     // The layers of the groups need the state, and the state the description: so they are described once before.
-    let all = OpenApiRouter::with_openapi(openapi::document()).merge(open()).merge(user()).merge(admin());
+    let described = OpenApiRouter::with_openapi(openapi::document());
+    let all = described.merge(open()).merge(user()).merge(streamed()).merge(admin());
     let (_, document) = all.split_for_parts();
-    let description = document.to_pretty_json().unwrap_or_default();
-    let app = App::new(proxy, description);
-    let user = user().layer(from_fn_with_state(app.clone(), auth::require_user));
-    let admin = admin().layer(from_fn_with_state(app.clone(), auth::require_admin));
-    let routes = open().merge(user).merge(admin);
-    let (router, _) = routes.split_for_parts();
+    let app = App::new(proxy, document.to_pretty_json().unwrap_or_default());
+    let users = || from_fn_with_state(app.clone(), auth::require_user);
+    let admins = from_fn_with_state(app.clone(), auth::require_admin);
+    let timely = open().merge(user().layer(users())).merge(admin().layer(admins));
+    let timely = timely.layer(from_fn_with_state(app.clone(), in_time));
+    let (router, _) = timely.merge(streamed().layer(users())).split_for_parts();
     router
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::disable()) // `body` has the configuration's own
-        .layer(from_fn_with_state(app.clone(), in_time))
         .layer(from_fn(guarded))
         .with_state(app)
 }
@@ -70,7 +77,7 @@ async fn wrong_method(request: Request) -> HttpError {
 /// Ends a request that has no answer in time. What is streamed after the head of an answer is not bound by it.
 async fn in_time(State(app): State<App>, request: Request, next: Next) -> Result<Response, HttpError> {
     let limit = app.settings().http().map_or(TIMEOUT, |http| http.timeout);
-    timeout(limit, next.run(request)).await.map_err(|_| {
+    timeout(limit + GRACE, next.run(request)).await.map_err(|_| {
         let message = format!("no answer within {} ms", limit.as_millis());
         HttpError::new(SqlState::QUERY_CANCELED, message).hint("The limit is http.timeout_ms.")
     })

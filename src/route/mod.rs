@@ -10,6 +10,7 @@ mod cache;
 mod copy;
 mod ddl;
 mod fallback;
+mod filter;
 mod fingerprint;
 mod forms;
 mod hint;
@@ -37,6 +38,7 @@ mod lexical_tests;
 #[cfg(test)]
 mod router_tests;
 
+pub use self::filter::{FilterError, Fragment, condition, order, quoted};
 pub use self::set_config::names_of_list;
 pub use self::shown::Fingerprint;
 pub use self::types::{

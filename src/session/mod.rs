@@ -12,6 +12,7 @@ mod effects; // what completed statements change
 mod extended; // Parse, Bind, Describe, Execute, Close
 mod fanout; // one statement on many shards
 mod feed; // from messages to what is sent
+mod in_process; // sessions of the HTTP server
 mod join; // a server joins a turn
 mod local; // statements the proxy answers itself
 mod lost; // a server is lost under a client

@@ -53,7 +53,7 @@ pub struct Proxy {
     pub(super) reloading: tokio::sync::Mutex<()>,
     pub(super) reloads: Mutex<admin::Reloads>,
     admin_router: Arc<Router>,
-    clients: AtomicUsize,
+    pub(super) clients: AtomicUsize,
     started: SystemTime,
     shutdown: watch::Sender<Shutdown>,
 }
@@ -276,7 +276,7 @@ impl Proxy {
             }
         };
         drop(door);
-        if let Some(client) = self.welcome(*admitted, peer).await {
+        if let Some(client) = self.welcome(*admitted, &peer.to_string(), None).await {
             client.run().await;
         }
     }
@@ -295,7 +295,12 @@ impl Proxy {
     }
 
     /// From a proven user to a client ready for its first statement; `None` if it was turned away.
-    async fn welcome(self: &Arc<Self>, mut admitted: Admitted, peer: SocketAddr) -> Option<Client> {
+    pub(super) async fn welcome(
+        self: &Arc<Self>,
+        mut admitted: Admitted,
+        peer: &str,
+        application: Option<&str>,
+    ) -> Option<Client> {
         let generation = self.generation.load(Acquire);
         let prepared = self.prepare(&admitted).await;
         let (place, vars, report) = match prepared {
@@ -329,13 +334,14 @@ impl Proxy {
             self.cancels.remove(cancel.id);
             return None;
         }
-        let application = admitted.parameters.iter().find(|(name, _)| name == "application_name");
+        let parameter = admitted.parameters.iter().find(|(name, _)| name == "application_name");
+        let application = application.or(parameter.map(|(_, value)| value.as_str()));
         let stats = self.stats.session(SessionInfo {
             id: cancel.id,
             user: admitted.user.name.clone(),
             database: admitted.database.clone(),
-            application: application.map(|(_, value)| value.clone()).unwrap_or_default(),
-            address: peer.to_string(),
+            application: application.unwrap_or_default().to_owned(),
+            address: peer.to_owned(),
             tls: admitted.is_tls,
         });
         let config = self.config();
@@ -425,7 +431,8 @@ impl Proxy {
     }
 }
 
-struct Counted(Arc<Proxy>);
+/// One client in the count of clients, until it is dropped.
+pub(super) struct Counted(pub(super) Arc<Proxy>);
 
 impl Drop for Counted {
     fn drop(&mut self) {

@@ -83,6 +83,41 @@ pub struct ErrorFields {
     pub hint: Option<String>,
 }
 
+/// What an ErrorResponse is about, where the server says so.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ErrorSubject {
+    /// The table.
+    pub table: Option<String>,
+    /// The column.
+    pub column: Option<String>,
+    /// The constraint that was violated.
+    pub constraint: Option<String>,
+}
+
+impl ErrorSubject {
+    /// Reads the body of an ErrorResponse. Text that is not UTF-8 is replaced.
+    ///
+    /// # Errors
+    /// [`WireError::Malformed`] if it is cut off.
+    pub fn parse(body: &[u8]) -> Result<Self, WireError> {
+        let mut at = Cursor::new(body, "ErrorResponse");
+        let mut subject = Self::default();
+        loop {
+            let kind = at.u8()?;
+            if kind == 0 {
+                return Ok(subject);
+            }
+            let text = String::from_utf8_lossy(at.cstr()?).into_owned();
+            match kind {
+                b't' => subject.table = Some(text),
+                b'c' => subject.column = Some(text),
+                b'n' => subject.constraint = Some(text),
+                _ => {}
+            }
+        }
+    }
+}
+
 impl ErrorFields {
     /// Reads the body of an ErrorResponse or NoticeResponse. Text that is not UTF-8 is replaced.
     ///

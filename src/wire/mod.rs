@@ -8,7 +8,7 @@ mod frontend;
 mod sqlstate;
 
 pub use self::backend::{
-    BackendWriter, ErrorFields, FieldDescription, TransactionStatus, parse_command_tag,
+    BackendWriter, ErrorFields, ErrorSubject, FieldDescription, TransactionStatus, parse_command_tag,
     parse_parameter_status, parse_row_description, rows_of_tag,
 };
 pub use self::error::{Blame, ClientFacing, ErrorReport, Severity};
