@@ -163,11 +163,13 @@ fn table<'r>(router: &'r Router, name: &str) -> Result<Table<'r>, HttpError> {
 
 /// The key a request carries: in the header, else in the query, else in the body.
 fn shard_key(headers: &HeaderMap, others: [Option<&str>; 2]) -> Result<Option<String>, HttpError> {
-    if let Some(value) = headers.get(KEY_HEADER) {
-        let text = std::str::from_utf8(value.as_bytes()).map_err(|_| {
-            HttpError::new(SqlState::INVALID_PARAMETER_VALUE, format!("{KEY_HEADER} is not UTF-8"))
-        })?;
-        return Ok(Some(text.to_owned()));
+    let bad = |what: &str| HttpError::new(SqlState::INVALID_PARAMETER_VALUE, format!("the shard key {what}"));
+    let key = match headers.get(KEY_HEADER) {
+        Some(value) => Some(std::str::from_utf8(value.as_bytes()).map_err(|_| bad("is not UTF-8"))?),
+        None => others.into_iter().flatten().next(),
+    };
+    match key {
+        Some(key) if key.contains('\0') => Err(bad("holds a zero byte, as no text of PostgreSQL does")),
+        key => Ok(key.map(str::to_owned)),
     }
-    Ok(others.into_iter().flatten().next().map(str::to_owned))
 }
