@@ -1,5 +1,7 @@
 //! Rows over HTTP on real shards: written, read and counted as over the wire.
 
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
 mod common;
 
 use common::{Changes, Front, Http, PATIENCE, eventually, rows};
