@@ -4,19 +4,22 @@ mod common;
 
 use common::{Changes, Front, PATIENCE, eventually};
 
-const OPEN: Changes = Changes { proxy: "", pool: "", database: "", timeouts: "", http: "user = \"admin\"" };
+fn open() -> Changes {
+    Changes { http: "user = \"admin\"", ..Changes::default() }
+}
 /// Nobody is let in without credentials; a token stands for `app`.
-const CLOSED: Changes = Changes {
-    proxy: "",
-    pool: "",
-    database: "",
-    timeouts: "",
-    http: "[[http.token]]\nuser = \"app\"\ntoken = \"0123456789abcdef0123\"",
-};
+fn closed() -> Changes {
+    Changes {
+        http: "[[http.token]]
+user = \"app\"
+token = \"0123456789abcdef0123\"",
+        ..Changes::default()
+    }
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn health_says_for_every_server_what_it_is_and_since_when() {
-    let mut front = Front::plain(1, OPEN).await;
+    let mut front = Front::plain(1, open()).await;
     let http = front.http();
     assert_eq!(http.get("/health").await.text(), r#"{"status":"live"}"#);
     assert_eq!(http.get("/ready").await.text(), r#"{"ready":true,"missing":[]}"#);
@@ -53,7 +56,7 @@ async fn health_says_for_every_server_what_it_is_and_since_when() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_users_with_their_password_or_token_are_let_in() {
-    let front = Front::plain(0, CLOSED).await;
+    let front = Front::plain(0, closed()).await;
     let http = front.http();
     for path in ["/health", "/ready", "/api/openapi.json"] {
         assert_eq!(http.get(path).await.status, 200, "{path} is for everybody");
@@ -84,7 +87,7 @@ async fn only_users_with_their_password_or_token_are_let_in() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_there_is_said_in_json() {
-    let front = Front::plain(0, OPEN).await;
+    let front = Front::plain(0, open()).await;
     let http = front.http();
     let answer = http.get("/nosuch").await;
     assert_eq!((answer.status, &answer.json()["sqlstate"]), (404, &"42704".into()));

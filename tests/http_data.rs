@@ -10,7 +10,9 @@ use hyper::Method;
 use hyper::header::{ACCEPT, CONTENT_TYPE};
 use serde_json::{Value, json};
 
-const OPEN: Changes = Changes { pool: "", database: "", timeouts: "", http: "user = \"admin\"" };
+fn open() -> Changes {
+    Changes { http: "user = \"admin\"", ..Changes::default() }
+}
 
 fn field<'v>(value: &'v Value, name: &str) -> &'v Value {
     value.get(name).unwrap_or_else(|| panic!("no {name} in {value}"))
@@ -29,7 +31,7 @@ async fn refused(http: &Http, path: &str, status: u16, code: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_row_is_stored_on_the_shard_of_its_key_and_given_back_as_it_is_stored() {
-    let front = Front::demo(1, OPEN).await;
+    let front = Front::demo(1, open()).await;
     let http = front.http();
     let row = json!({"user_id": "user_1", "name": "Ann", "email": "ann@example.com"});
     let answer = http.post("/api/write", &json!({"table": "users", "data": row})).await;
@@ -61,7 +63,7 @@ async fn a_row_is_stored_on_the_shard_of_its_key_and_given_back_as_it_is_stored(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn values_go_through_unchanged_whatever_their_type() {
-    let front = Front::plain(0, OPEN).await;
+    let front = Front::plain(0, open()).await;
     front
         .connect()
         .await
@@ -109,7 +111,7 @@ async fn values_go_through_unchanged_whatever_their_type() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_refusal_has_its_status_and_says_why() {
-    let front = Front::demo(0, OPEN).await;
+    let front = Front::demo(0, open()).await;
     let http = front.http();
     front
         .connect()
@@ -198,7 +200,7 @@ async fn every_refusal_has_its_status_and_says_why() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_limit_over_all_shards_is_exact_and_filters_are_as_in_sql() {
-    let front = Front::demo(1, OPEN).await;
+    let front = Front::demo(1, open()).await;
     let http = front.http();
     let app = front.connect().await;
     for i in 0..30 {
@@ -244,7 +246,7 @@ async fn a_limit_over_all_shards_is_exact_and_filters_are_as_in_sql() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_are_sessions_of_the_proxy_and_are_kept_for_the_next() {
-    let front = Front::plain(1, OPEN).await;
+    let front = Front::plain(1, open()).await;
     let http = front.http();
     front.connect().await.batch_execute("create table t (i int)").await.unwrap();
     for _ in 0..20 {
@@ -266,7 +268,7 @@ async fn requests_are_sessions_of_the_proxy_and_are_kept_for_the_next() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_statement_that_takes_too_long_is_cancelled_and_its_session_lives_on() {
-    let changes = Changes { http: "user = \"admin\"\ntimeout_ms = 300\nmax_sessions = 1", ..OPEN };
+    let changes = Changes { http: "user = \"admin\"\ntimeout_ms = 300\nmax_sessions = 1", ..open() };
     let front = Front::plain(0, changes).await;
     let http = front.http();
     let app = front.connect().await;
@@ -300,7 +302,7 @@ async fn a_statement_that_takes_too_long_is_cancelled_and_its_session_lives_on()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_are_streamed_as_they_are_read_and_no_faster() {
-    let changes = Changes { http: "user = \"admin\"\nmax_rows = 1000\ntimeout_ms = 2000", ..OPEN };
+    let changes = Changes { http: "user = \"admin\"\nmax_rows = 1000\ntimeout_ms = 2000", ..open() };
     let front = Front::plain(0, changes).await;
     let http = front.http();
     let app = front.connect().await;
@@ -365,7 +367,7 @@ async fn stored(front: &Front, table: &str) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bulk_write_stores_all_of_its_rows_or_none() {
-    let front = Front::demo(0, OPEN).await;
+    let front = Front::demo(0, open()).await;
     let http = front.http();
     let (one, two) = users_of_two_shards(&http).await;
     let records: Vec<Value> = one.iter().map(|id| user(id)).collect();
@@ -408,7 +410,7 @@ async fn lines(http: &Http, path: &str, text: String) -> common::Answer {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lines_are_stored_in_batches_of_one_transaction() {
-    let front = Front::plain(0, Changes { http: "user = \"admin\"\nmax_rows = 10", ..OPEN }).await;
+    let front = Front::plain(0, Changes { http: "user = \"admin\"\nmax_rows = 10", ..open() }).await;
     let http = front.http();
     front
         .connect()
@@ -446,7 +448,7 @@ async fn lines_are_stored_in_batches_of_one_transaction() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_it_is_allowed_each_shard_commits_by_itself_and_the_answer_says_so() {
-    let front = Front::demo(0, Changes { http: "user = \"admin\"\nbulk_per_shard = true", ..OPEN }).await;
+    let front = Front::demo(0, Changes { http: "user = \"admin\"\nbulk_per_shard = true", ..open() }).await;
     let http = front.http();
     let (one, two) = users_of_two_shards(&http).await;
     let records: Vec<Value> = one.iter().chain(&two).map(|id| user(id)).collect();

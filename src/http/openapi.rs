@@ -10,10 +10,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::app::App;
+use super::error::ErrorBody;
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "pgherd", description = "Data, state and figures of a herd of PostgreSQL servers behind pgherd."),
+    components(schemas(ErrorBody)),
     tags(
         (name = "health", description = "Whether the proxy and its servers are well."),
         (name = "data", description = "Rows, by the same routes and pools as the wire protocol."),
