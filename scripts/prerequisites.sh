@@ -12,10 +12,12 @@ lacks=()
 has cc || lacks+=(build-essential)
 has_postgresql && has psql || lacks+=(postgresql postgresql-contrib)
 has python3 && has_venv || lacks+=(python3 python3-venv)
+has curl || lacks+=(curl)
 has node || lacks+=(nodejs)
 has npm || lacks+=(npm)
 if [ "${1:-}" = --bench ]; then
     has pgbouncer || [ -x /usr/sbin/pgbouncer ] || lacks+=(pgbouncer)
+    has ab || lacks+=(apache2-utils)
 fi
 [ "${#lacks[@]}" -gt 0 ] || exit 0
 
