@@ -70,6 +70,7 @@ fn database(name: &str) -> Arc<Database> {
             idle_timeout: second,
             max_lifetime: second,
             prepared_statements: 1.try_into().unwrap(),
+            max_pinned: None,
         },
         control: Control {
             user: "c".to_owned(),

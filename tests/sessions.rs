@@ -64,7 +64,7 @@ async fn prepared_statements_of_the_same_name_do_not_meet() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_needs_a_server_of_its_own_keeps_one_and_leaves_nothing_behind() {
-    let front = Front::plain(0, Changes { pool: "size = 2\nmin_idle = 0", ..Changes::default() }).await;
+    let front = Front::plain(0, Changes { pool: "size = 3\nmin_idle = 0", ..Changes::default() }).await;
     let (a, b) = (front.connect().await, front.connect().await);
     a.batch_execute("create temp table mine (i int)").await.unwrap();
     a.batch_execute("insert into mine values (1), (2)").await.unwrap();

@@ -1,7 +1,7 @@
 //! The snapshot's types.
 //! Must not know SQL text.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Type OIDs that the proxy knows by number. Source: PostgreSQL's `pg_type.dat`; they never change.
 #[expect(missing_docs, reason = "each is the OID of the type of its name")]
@@ -48,6 +48,10 @@ pub struct Catalog {
     pub relations: BTreeMap<(String, String), Relation>,
     /// Functions by bare name, all schemas and overloads folded: the most volatile wins.
     pub functions: HashMap<String, Function>,
+    /// Of these, the ones that may leave something in the session of whoever calls them (see [`super::leavers`]).
+    pub leavers: HashSet<String>,
+    /// Some trigger may.
+    pub leaving_triggers: bool,
 }
 
 /// A table, view or the like.

@@ -71,7 +71,8 @@ const VIEW_READS: &str = "WITH RECURSIVE reads(view, rel) AS ( \
 
 const FUNCTIONS: &str = "SELECT p.proname::text, p.provolatile::text, p.prokind::text, p.proretset, \
      n.nspname NOT IN ('pg_catalog','information_schema'), \
-     CASE WHEN n.nspname NOT IN ('pg_catalog','information_schema') THEN coalesce(p.prosrc, '') ELSE '' END \
+     CASE WHEN n.nspname NOT IN ('pg_catalog','information_schema') THEN coalesce(p.prosrc, '') ELSE '' END, \
+     p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype \
      FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace ORDER BY p.oid";
 
 /// How long what was read counts as fresh.
@@ -360,9 +361,15 @@ async fn read(pool: &ControlPool) -> Result<Catalog, ControlError> {
             relation.unlogged |= unlogged;
         }
     }
+    let mut triggers: HashSet<String> = HashSet::new();
     for row in pool.query(FUNCTIONS).await? {
         add_function(&mut catalog.functions, &row)?;
+        if row.try_get(6)? {
+            triggers.insert(row.try_get(0)?);
+        }
     }
+    catalog.leavers = crate::catalog::leavers(&catalog.functions);
+    catalog.leaving_triggers = !catalog.leavers.is_disjoint(&triggers);
     Ok(catalog)
 }
 

@@ -99,6 +99,7 @@ pub(super) struct RawPool {
     pub(super) idle_timeout_ms: Field<u64>,
     pub(super) max_lifetime_ms: Field<u64>,
     pub(super) prepared_statements: Field<u64>,
+    pub(super) max_pinned: Field<u64>,
 }
 
 #[derive(Deserialize, Default)]

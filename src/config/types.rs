@@ -209,6 +209,8 @@ pub struct Pool {
     pub max_lifetime: Duration,
     /// Prepared statements kept per server connection.
     pub prepared_statements: NonZeroUsize,
+    /// Connections that clients may keep for their session's state; `None`: all but one, but at least one.
+    pub max_pinned: Option<u32>,
 }
 
 /// The account for probes, catalogs and set-up.

@@ -16,7 +16,7 @@ use rand::Rng;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::server::ServerConn;
+use super::server::{PinLimit, ServerConn};
 use super::{ConnectError, Endpoint, Gate, connect};
 use crate::config;
 use crate::stats::PoolStats;
@@ -28,6 +28,7 @@ struct Manager {
     settings: config::Pool,
     /// Connections to this server, of all users together.
     places: Arc<Semaphore>,
+    pins: Arc<PinLimit>,
     stats: Arc<PoolStats>,
     gate: Arc<Gate>,
     life: Arc<Life>,
@@ -65,6 +66,7 @@ impl bb8::ManageConnection for Manager {
             prepared,
             (era, Instant::now() + life),
             place,
+            self.pins.clone(),
             self.stats.clone(),
         );
         Ok(Box::new(conn))
@@ -268,10 +270,13 @@ impl Pool {
     ) -> Self {
         let failures = Arc::new(Failures::default());
         let life = Arc::new(Life::default());
+        // Not all of them by default: whoever keeps none must get on.
+        let pins = PinLimit::new(settings.max_pinned.unwrap_or((size - 1).max(1)).min(size));
         let manager = Manager {
             endpoint: endpoint.clone(),
             settings: settings.clone(),
             places,
+            pins,
             stats: stats.clone(),
             gate,
             life: life.clone(),

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::settings::Settings;
@@ -60,7 +60,42 @@ pub struct ServerConn {
     pub(super) era: u64,
     /// Its place among the server's connections, given back when it is closed.
     _place: OwnedSemaphorePermit,
-    _counted: Counted,
+    pins: Arc<PinLimit>,
+    pinned: Option<Pinned>,
+    counted: Counted,
+}
+
+/// How many connections of a pool clients may keep for themselves.
+#[derive(Debug)]
+pub(super) struct PinLimit {
+    pub(super) places: Arc<Semaphore>,
+    pub(super) most: u32,
+}
+
+impl PinLimit {
+    pub(super) fn new(most: u32) -> Arc<Self> {
+        Arc::new(Self { places: Arc::new(Semaphore::new(most as usize)), most })
+    }
+}
+
+/// Counts a connection as long as a client keeps it for itself.
+#[derive(Debug)]
+struct Pinned {
+    _place: OwnedSemaphorePermit,
+    stats: Arc<PoolStats>,
+}
+
+impl Pinned {
+    fn new(place: OwnedSemaphorePermit, stats: Arc<PoolStats>) -> Self {
+        stats.pinned.fetch_add(1, Relaxed);
+        Self { _place: place, stats }
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        self.stats.pinned.fetch_sub(1, Relaxed);
+    }
 }
 
 /// Counts a connection as long as it is open.
@@ -120,6 +155,7 @@ impl ServerConn {
         prepared: NonZeroUsize,
         (era, expires): (u64, Instant),
         place: OwnedSemaphorePermit,
+        pins: Arc<PinLimit>,
         stats: Arc<PoolStats>,
     ) -> Self {
         Self {
@@ -138,7 +174,9 @@ impl ServerConn {
             expires,
             era,
             _place: place,
-            _counted: Counted::new(stats),
+            pins,
+            pinned: None,
+            counted: Counted::new(stats),
         }
     }
 
@@ -156,7 +194,28 @@ impl ServerConn {
     /// ReadyForQuery `I` was read and nothing of the client is left behind. One that is too old by `now` is not lent
     /// again.
     pub fn mark_clean(&mut self, now: Instant) {
+        self.pinned = None;
         self.dirty = now >= self.expires;
+    }
+
+    /// Counts it as kept by one client; false if as many are kept already as may be.
+    pub fn pin(&mut self) -> bool {
+        if self.pinned.is_none() {
+            let place = self.pins.places.clone().try_acquire_owned().ok();
+            self.pinned = place.map(|place| Pinned::new(place, self.counted.0.clone()));
+        }
+        self.pinned.is_some()
+    }
+
+    /// It is kept no more.
+    pub fn unpin(&mut self) {
+        self.pinned = None;
+    }
+
+    /// How many of its pool may be kept.
+    #[must_use]
+    pub fn max_pinned(&self) -> u32 {
+        self.pins.most
     }
 
     /// Whether it must be closed rather than lent again.

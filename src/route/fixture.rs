@@ -128,6 +128,7 @@ pub(super) fn catalog() -> Catalog {
         search_path: vec!["public".into()],
         relations: relations(),
         functions: functions(),
+        ..Catalog::default()
     }
 }
 

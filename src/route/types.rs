@@ -190,11 +190,33 @@ pub enum Pin {
     SetConfig,
     /// SQL-level PREPARE.
     SqlPrepare,
-    /// Session state of another kind (LOAD, currval, DO and CALL, a user's function that may keep state).
+    /// Session state of another kind (LOAD), which nothing undoes.
     Other,
+    /// No cause: code that may leave anything (DO, CALL, a user's function); the server is asked afterwards.
+    Unseen,
+    /// No cause: it may end one (CLOSE).
+    Released,
+    /// No cause: currval() and lastval(), which tell of the server's session.
+    Sequence,
 }
 
 impl Pin {
+    /// Of two in one text, the one that says more.
+    #[must_use]
+    pub fn joined(a: Option<Self>, b: Option<Self>) -> Option<Self> {
+        match (a, b) {
+            (Some(a), _) if a.is_cause() => Some(a),
+            (_, Some(b)) if b.is_cause() => Some(b),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Whether it ties the client to its server, until the server says otherwise.
+    #[must_use]
+    pub fn is_cause(self) -> bool {
+        !matches!(self, Self::Channels | Self::Unseen | Self::Released | Self::Sequence)
+    }
+
     /// In lower case, for SHOW CLIENTS.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -206,6 +228,9 @@ impl Pin {
             Self::SetConfig => "set_config",
             Self::SqlPrepare => "sql prepare",
             Self::Other => "session state",
+            Self::Unseen => "code that may keep state",
+            Self::Released => "what may end a pin",
+            Self::Sequence => "sequence value",
         }
     }
 }

@@ -202,8 +202,10 @@ pub(super) fn classify(statement: &[u8], env: &Env) -> Result<Class, RouteError>
         "notify" => Class::Lexical(Lexical::query(Rule::Anywhere).bound()),
         "declare" => declare(w),
         // They go where the transaction is; the target says so by saying nothing.
-        "fetch" | "move" | "close" => {
-            Class::Lexical(Lexical::query(Rule::Anywhere).access(Access::Primary).bound())
+        "fetch" | "move" => Class::Lexical(Lexical::query(Rule::Anywhere).access(Access::Primary).bound()),
+        "close" => {
+            let close = Lexical::query(Rule::Anywhere).access(Access::Primary).bound();
+            Class::Lexical(close.pin(Pin::Released))
         }
         "copy" => copy::classify(w, env),
         "explain" => explain(w),
@@ -360,7 +362,7 @@ fn code(first: &str, statement: &[u8]) -> Lexical {
     };
     let rule =
         Rule::Tables { construct: first.to_uppercase(), reason: None, in_strings: true, hint: RUN_ON_EACH };
-    Lexical::new(if changes_schema { Kind::Ddl } else { Kind::Query }, rule).pin(Pin::Other)
+    Lexical::new(if changes_schema { Kind::Ddl } else { Kind::Query }, rule).pin(Pin::Unseen)
 }
 
 /// An operator's command: its words in upper case, names without their quotes, constants as their values.

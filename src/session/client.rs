@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::cancels::{CancelSlot, KILL, LEAVE, REFRESH, STALE};
 use super::ears::{Ears, Intents};
 use super::measure::Measured;
+use super::pins::Pins;
 use super::prepared::{ClientStatement, Named, Portal};
 use super::proxy::Proxy;
 use super::served::Served;
@@ -73,6 +74,8 @@ pub(super) struct Client {
     /// When this session last wrote on a shard.
     pub(super) writes: SmallVec<[(ShardId, Instant); 1]>,
     pub(super) turn: Turn,
+    /// The session is to end with this as soon as it is idle.
+    pub(super) ending: Option<Box<ErrorReport>>,
     /// From the first LISTEN on.
     pub(super) ears: Option<Box<Ears>>,
     /// Bytes of the client since nothing was owed, to be understood anew if a replica dies.
@@ -82,7 +85,7 @@ pub(super) struct Client {
 /// A server that stays with the client.
 pub(super) struct Kept {
     pub(super) leased: Leased,
-    pub(super) pins: SmallVec<[Tie; 2]>,
+    pub(super) pins: Pins,
 }
 
 /// What lasts from the first message after idle until all is answered.
@@ -116,7 +119,10 @@ pub(super) struct Turn {
     pub(super) touched: bool,
     /// The server's prepared statements or session state are not what the proxy thinks: close it.
     pub(super) spoiled: bool,
-    pub(super) new_pins: SmallVec<[Tie; 2]>,
+    /// What keeps the server at hand, as far as is known.
+    pub(super) new_pins: Pins,
+    /// The server is to be asked what is left in its session.
+    pub(super) doubt: bool,
     pub(super) read_schema: bool,
     /// The catalogs were read again for a table they did not have.
     pub(super) reread: bool,
@@ -312,7 +318,7 @@ impl Client {
         if let Some(woke) = asked(&self.cancel, cx, !self.txn.is_none()) {
             return Poll::Ready(woke);
         }
-        if self.ears.is_some()
+        if (self.ears.is_some() || self.ending.is_some())
             && let Some(woke) = self.poll_ears(cx)
         {
             return Poll::Ready(woke);
@@ -424,9 +430,7 @@ impl Client {
                 tokio::spawn(async move { target.cancel().await });
             }
         }
-        for kept in self.kept.drain(..) {
-            kept.leased.scrub_and_return();
-        }
+        self.kept.drain(..).for_each(Kept::release);
         self.proxy.cancels().remove(self.cancel.id);
     }
 

@@ -267,6 +267,9 @@ impl Client {
 
     /// What has been heard goes to the client, who is outside a transaction. `Some`: the session ends with this.
     pub(super) fn tell(&mut self, cx: Option<&Context<'_>>) -> Option<ErrorReport> {
+        if let Some(report) = self.ending.take() {
+            return Some(*report);
+        }
         let ears = self.ears.as_ref()?;
         if self.x.is_unsent() {
             return ears.inbox.ended(cx).map(farewell);

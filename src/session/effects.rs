@@ -46,7 +46,6 @@ impl Client {
         if let Some(server) = &mut self.server {
             server.unnamed = None;
         }
-        self.turn.new_pins.retain(|pin| *pin != crate::route::Pin::TempTable);
         if !matches!(self.txn, Txn::Open(_))
             && let Some(saved) = &self.turn.saved
         {
@@ -56,13 +55,8 @@ impl Client {
 
     fn completed(&mut self, mark: u32, tag: &str) {
         let Some(effect) = self.turn.effects.get(mark as usize - 1) else { return };
-        let (statement, sets) = (effect.statement.clone(), effect.sets.clone());
-        if let Some(pin) = effect.pin
-            && !self.turn.new_pins.contains(&pin)
-        {
-            self.turn.new_pins.push(pin);
-            self.stats.set_pin(Some(pin.as_str()));
-        }
+        let (statement, sets, pin) = (effect.statement.clone(), effect.sets.clone(), effect.pin);
+        self.pinned_by(pin);
         for set in &sets {
             self.set_completed(set);
         }

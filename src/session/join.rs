@@ -168,7 +168,7 @@ impl Client {
             self.txn = Txn::Held(Box::new(open.hold()));
         }
         match left {
-            Ok(_) => server.mark_clean(Instant::now()),
+            Ok(_) => self.give_back(server),
             Err(error) => tracing::debug!(%error, "a server could not be left and is closed"),
         }
         Flow::Continue

@@ -20,6 +20,8 @@ impl Client {
         self.cancel.clear().await;
         self.unclaim();
         let (state, is_replica) = (server.server().clone(), server.is_replica());
+        let kept = !self.turn.new_pins.is_empty();
+        self.lost_with_state(&server);
         drop(server); // dirty: closed
         let why = match (&lost.said, &lost.io) {
             (Some(fields), _) => fields.message.clone(),
@@ -35,7 +37,7 @@ impl Client {
         let owed = self.x.abandon();
         self.note_done();
         self.turn.effects.clear();
-        self.turn.new_pins.clear();
+        self.turn.doubt = false;
         self.turn.barrier = false;
         let wrote = std::mem::take(&mut self.turn.wrote) || std::mem::take(&mut self.turn.batch_wrote);
         if torn {
@@ -43,6 +45,7 @@ impl Client {
         }
         if self.turn.only_reads
             && !was_open
+            && !kept
             && !answered
             && self.turn.retries < RETRIES
             && !self.replay.is_empty()

@@ -20,6 +20,7 @@ mod measure; // what statistics know of a statement
 mod over; // the end of an exchange
 mod packet; // startup packets: bytes to meaning
 mod password; // a password sent as such
+mod pins; // servers that stay with a client
 mod place; // where a statement goes
 mod prepared; // a client's statements and portals
 mod proxy; // all of it: databases at work, the acceptor

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use tokio::time::Instant;
 
-use super::client::{Client, Kept, Place};
+use super::client::{Client, Place};
 use super::txn::{Open, Txn};
-use crate::config::PoolMode;
 use crate::shard::ShardId;
 use crate::stats::{ErrorEvent, StatementSlot};
 use crate::wire::{BackendWriter, ErrorFields, TransactionStatus};
@@ -97,17 +96,16 @@ impl Client {
             }
             self.unclaim();
         }
-        let pins = std::mem::take(&mut self.turn.new_pins);
-        let keep = !pins.is_empty() || self.pool_mode() == PoolMode::Session;
-        if std::mem::take(&mut self.turn.spoiled) && !keep {
-            drop(server); // still dirty: closed
-        } else if keep {
-            self.stats.set_pin(pins.first().map(|p| p.as_str()));
-            self.kept.push(Kept { leased: server, pins });
-        } else {
-            server.mark_clean(self.turn.began.unwrap_or_else(Instant::now));
-            drop(server);
+        if self.turn.doubt || !self.turn.new_pins.is_empty() {
+            match Box::pin(self.settle_pins(&mut server)).await {
+                Ok(pins) => self.turn.new_pins = pins,
+                Err(error) => return self.lost_afterwards(&server, &error),
+            }
         }
+        let spoiled = std::mem::take(&mut self.turn.spoiled);
+        if !spoiled || self.is_kept() {
+            self.give_back(server);
+        } // else it is still dirty: closed
         if self.turn.read_schema {
             Box::pin(self.read_schema()).await;
         }

@@ -6,7 +6,7 @@ use super::feed::Step;
 use super::txn::Txn;
 use crate::cluster::Need;
 use crate::exec::Expect;
-use crate::route::{Access, Kind, Pin, Route, RouteError, SetParameter, Statement, Target};
+use crate::route::{Access, Kind, Route, RouteError, SetParameter, Statement, Target};
 use crate::shard::ShardId;
 use crate::wire::FrontendWriter;
 
@@ -25,9 +25,7 @@ impl Client {
         if self.is_open_failed()
             || (same_shard && (read || !server.is_replica() || matches!(self.txn, Txn::Open(_))))
         {
-            if route.pin == Some(Pin::Channels) {
-                self.may_ask_for_channels()?;
-            }
+            self.may_pin(route)?;
             return Ok(self.must_claim(route));
         }
         if let Txn::Open(open) = &self.txn {
@@ -136,7 +134,8 @@ impl Client {
             );
             open.movable &= route.target == Target::Any && (harmless || tracked);
         }
-        let pin = route.pin.filter(|pin| *pin != Pin::Channels);
+        self.note_doubt(statement, route.pin);
+        let pin = route.pin.filter(|pin| pin.is_cause());
         let plain = matches!(statement.kind(), Kind::Query | Kind::CopyIn | Kind::Empty | Kind::Show(_));
         if plain && pin.is_none() {
             return 0;

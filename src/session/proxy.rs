@@ -374,6 +374,7 @@ impl Proxy {
             writes: SmallVec::new(),
             turn: Turn::default(),
             ears: None,
+            ending: None,
             replay: BytesMut::new(),
         })
     }

@@ -15,7 +15,7 @@ use super::measure::Part;
 use super::txn::Txn;
 use crate::exec::{Expect, Request};
 use crate::route::{
-    Access, Env, Kind, Param, Route, RouteError, Router, SetParameter, Statement, Target, Verb,
+    Access, Env, Kind, Param, Pin, Route, RouteError, Router, SetParameter, Statement, Target, Verb,
 };
 use crate::shard::ShardId;
 use crate::wire::{BackendWriter, ClientFacing, FrontendWriter, SqlState, WireError, parse_query};
@@ -172,7 +172,8 @@ impl Client {
         let mut effects = Vec::with_capacity(statements.len());
         for statement in statements {
             let sets = self.configured(statement, &[])?;
-            effects.push(Effect { statement: statement.clone(), pin: route.pin, sets });
+            let pin = route.pin.filter(|pin| pin.is_cause());
+            effects.push(Effect { statement: statement.clone(), pin, sets });
         }
         for (i, statement) in statements.iter().enumerate() {
             self.turn.barrier = true;
@@ -384,7 +385,7 @@ fn join_routes(a: &Route, b: &Route, router: &Router) -> Result<Route, RouteErro
         access,
         verb: if a.verb == Verb::Other { b.verb } else { a.verb },
         rewrite: None,
-        pin: a.pin.or(b.pin),
+        pin: Pin::joined(a.pin, b.pin),
         binds_transaction: a.binds_transaction || b.binds_transaction,
         partition: None,
     })

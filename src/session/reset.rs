@@ -1,12 +1,9 @@
 //! RESET and DISCARD ALL go back to what the client logged in with; and an operator's command.
 //! Must not know messages.
 
-use tokio::time::Instant;
-
 use super::cancels::GivenUp;
 use super::client::{Client, Flow, Kept};
 use super::join::{cancelled, unless_gone};
-use crate::config::PoolMode;
 use crate::route::Kind;
 use crate::wire::BackendWriter;
 
@@ -30,30 +27,20 @@ impl Client {
         let vars = self.vars.discarded();
         let changed = vars.settings != self.vars.settings;
         let before = std::mem::replace(&mut self.vars, vars);
-        for kept in self.kept.drain(..) {
-            kept.leased.scrub_and_return();
-        }
+        self.kept.drain(..).for_each(Kept::release);
         self.hear_nothing();
-        self.stats.set_pin(None);
+        self.tell_pins();
         if changed {
             // A server with these settings says which parameters are others now.
             if self.join(default, self.read_need(default)).await == Flow::End {
                 return Flow::End;
             }
-            let Some(mut server) = self.server.take() else {
+            let Some(server) = self.server.take() else {
                 self.vars = before; // refused by join, which has told the client
                 return Flow::Continue;
             };
             self.cancel.clear().await;
-            match self.pool_mode() {
-                PoolMode::Session => {
-                    self.kept.push(Kept { leased: server, pins: std::mem::take(&mut self.turn.new_pins) });
-                }
-                PoolMode::Transaction => {
-                    server.mark_clean(Instant::now());
-                    drop(server);
-                }
-            }
+            self.give_back(server);
             self.turn.saved = None;
         }
         self.statements.clear();

@@ -81,9 +81,10 @@ impl Client {
     fn end_turn(&mut self) {
         // A CopyData that the server no longer wanted may still be under way: its rest is no message.
         // What a transaction has left on its server counts until it is given back, however many turns later.
-        let Turn { skip, copy_rest, touched, spoiled, read_schema, new_pins, .. } =
+        let Turn { skip, copy_rest, touched, spoiled, read_schema, new_pins, doubt, .. } =
             std::mem::take(&mut self.turn);
-        self.turn = Turn { skip, copy_rest, touched, spoiled, read_schema, new_pins, ..Turn::default() };
+        self.turn =
+            Turn { skip, copy_rest, touched, spoiled, read_schema, new_pins, doubt, ..Turn::default() };
         // Answered without a server, or by one: nothing of it is ever sent again.
         self.replay.clear();
     }

@@ -28,6 +28,8 @@ pub struct PoolStats {
     pub waiting: AtomicU32,
     /// Connections lent now.
     pub in_use: AtomicU32,
+    /// Connections that clients keep for themselves now.
+    pub pinned: AtomicU32,
     /// Connections open now.
     pub open: AtomicU32,
     /// Connections opened so far.
@@ -51,6 +53,8 @@ pub struct PoolRow {
     pub waiting: u32,
     /// Connections lent now.
     pub in_use: u32,
+    /// Connections that clients keep for themselves now.
+    pub pinned: u32,
     /// Connections open now.
     pub open: u32,
     /// Connections opened so far.
@@ -94,6 +98,7 @@ fn row(label: &PoolLabel, stats: &PoolStats) -> PoolRow {
         label: label.clone(),
         waiting: stats.waiting.load(Relaxed),
         in_use: stats.in_use.load(Relaxed),
+        pinned: stats.pinned.load(Relaxed),
         open: stats.open.load(Relaxed),
         opened: stats.opened.load(Relaxed),
         broken: stats.broken.load(Relaxed),

@@ -66,8 +66,10 @@ pub struct SessionRow {
     pub info: SessionInfo,
     /// What it is doing.
     pub state: SessionState,
-    /// Why it is pinned to a server, if it is.
-    pub pin: Option<&'static str>,
+    /// Why it keeps a server for itself, if it does: all causes.
+    pub pin: Option<String>,
+    /// Since when it keeps one.
+    pub pinned: Option<SystemTime>,
     /// Since when.
     pub connected: SystemTime,
     /// What it did.
@@ -98,12 +100,19 @@ impl Traffic {
     }
 }
 
+/// Why a session keeps a server for itself, and since when.
+#[derive(Debug, Clone)]
+struct Pins {
+    causes: String,
+    since: SystemTime,
+}
+
 /// One session's entry. Its own counters are the only ones on the hot path; totals are added up by readers.
 #[derive(Debug)]
 struct Entry {
     info: SessionInfo,
     state: AtomicU8,
-    pin: Mutex<Option<&'static str>>,
+    pins: Mutex<Option<Box<Pins>>>,
     connected: SystemTime,
     statements: AtomicU64,
     transactions: AtomicU64,
@@ -122,10 +131,12 @@ impl Entry {
     }
 
     fn row(&self) -> SessionRow {
+        let pins = self.pins.lock().clone();
         SessionRow {
             info: self.info.clone(),
             state: SessionState::of(self.state.load(Relaxed)),
-            pin: *self.pin.lock(),
+            pinned: pins.as_ref().map(|pins| pins.since),
+            pin: pins.map(|pins| pins.causes),
             connected: self.connected,
             traffic: self.traffic(),
         }
@@ -194,7 +205,7 @@ impl SessionStats {
         let entry = Arc::new(Entry {
             info,
             state: AtomicU8::new(SessionState::Idle as u8),
-            pin: Mutex::new(None),
+            pins: Mutex::new(None),
             connected: SystemTime::now(),
             statements: AtomicU64::new(0),
             transactions: AtomicU64::new(0),
@@ -222,9 +233,15 @@ impl SessionStats {
         self.entry.state.store(state as u8, Relaxed);
     }
 
-    /// Whether and why it is pinned to a server.
-    pub fn set_pin(&self, why: Option<&'static str>) {
-        *self.entry.pin.lock() = why;
+    /// Why it keeps a server for itself; for nothing, it keeps none. Since when, is since there first was something.
+    pub fn set_pins(&self, causes: &[&str]) {
+        let mut pins = self.entry.pins.lock();
+        if causes.is_empty() {
+            *pins = None;
+            return;
+        }
+        let since = pins.as_ref().map_or_else(SystemTime::now, |pins| pins.since);
+        *pins = Some(Box::new(Pins { causes: causes.join(", "), since }));
     }
 
     /// Counts one finished statement.
@@ -270,10 +287,15 @@ mod tests {
         let stats = Stats::new();
         let (first, second) = (stats.session(info(1)), stats.session(info(2)));
         second.set_state(SessionState::IdleInTransaction);
-        second.set_pin(Some("listen"));
+        second.set_pins(&["temporary table", "advisory lock"]);
         let rows = stats.sessions();
         assert_eq!(rows.iter().map(|r| r.info.id).collect::<Vec<_>>(), [1, 2]);
-        assert_eq!((rows[1].state, rows[1].pin), (SessionState::IdleInTransaction, Some("listen")));
+        assert_eq!(rows[1].state, SessionState::IdleInTransaction);
+        assert_eq!(rows[1].pin.as_deref(), Some("temporary table, advisory lock"));
+        second.set_pins(&["advisory lock"]);
+        assert_eq!(stats.sessions()[1].pinned, rows[1].pinned, "it has kept one all the time");
+        second.set_pins(&[]);
+        assert_eq!(stats.sessions()[1].pinned, None);
         drop(first);
         assert_eq!(stats.sessions().iter().map(|r| r.info.id).collect::<Vec<_>>(), [2]);
         let third = stats.session(info(3));

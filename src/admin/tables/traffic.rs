@@ -17,6 +17,8 @@ record! {
         open: u32,
         in_use: u32,
         waiting: u32,
+        /// Kept by clients for their session's state; pool.max_pinned is the limit.
+        pinned: u32,
         leases: u64,
         /// Of all who waited, together.
         wait_us: u64,
@@ -36,7 +38,9 @@ record! {
         address: String,
         tls: bool,
         state: &'static str,
-        pin: Option<&'static str>,
+        /// All causes for which it keeps a server connection.
+        pin: Option<String>,
+        pinned_at: Option<SystemTime>,
         connected_at: SystemTime,
         statements: u64,
         transactions: u64,
@@ -87,6 +91,7 @@ impl Source for Pool {
             open: p.open,
             in_use: p.in_use,
             waiting: p.waiting,
+            pinned: p.pinned,
             leases: p.leases,
             wait_us: p.wait_us,
             timeouts: p.timeouts,
@@ -108,6 +113,7 @@ impl Source for Client {
             tls: s.info.tls,
             state: s.state.as_str(),
             pin: s.pin,
+            pinned_at: s.pinned,
             connected_at: s.connected,
             statements: s.traffic.statements,
             transactions: s.traffic.transactions,

@@ -21,6 +21,7 @@ pub(super) fn defaults() -> Pool {
         idle_timeout: Duration::from_secs(600),
         max_lifetime: Duration::from_secs(3600),
         prepared_statements: NonZeroUsize::MIN.saturating_add(499),
+        max_pinned: None,
     }
 }
 
@@ -48,6 +49,16 @@ pub(super) fn pool(c: &mut Checker<'_>, table: &str, raw: &RawPool, base: &Pool)
         let what = format!("min_idle {min_idle} is above size {size}");
         c.error(&field.span(), &key("min_idle"), what, "lower min_idle or raise size");
     }
+    let max_pinned = match &raw.max_pinned {
+        None => base.max_pinned,
+        Some(_) => Some(c.number(raw.max_pinned.as_ref(), &key("max_pinned"), 0..=MOST, 0) as u32),
+    };
+    if let (Some(field), Some(most)) = (&raw.max_pinned, max_pinned)
+        && most > size.get()
+    {
+        let what = format!("max_pinned {most} is above size {size}");
+        c.error(&field.span(), &key("max_pinned"), what, "lower max_pinned or raise size");
+    }
     let mut millis = |field: &Option<_>, name: &str, base| c.millis(field.as_ref(), &key(name), base);
     Pool {
         size,
@@ -58,6 +69,7 @@ pub(super) fn pool(c: &mut Checker<'_>, table: &str, raw: &RawPool, base: &Pool)
         idle_timeout: millis(&raw.idle_timeout_ms, "idle_timeout_ms", base.idle_timeout),
         max_lifetime: millis(&raw.max_lifetime_ms, "max_lifetime_ms", base.max_lifetime),
         prepared_statements: NonZeroUsize::new(most as usize).unwrap_or(base.prepared_statements),
+        max_pinned,
     }
 }
 

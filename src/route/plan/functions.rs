@@ -183,14 +183,15 @@ pub(super) fn effect(name: &str, catalog: &Catalog, call_is_local: bool) -> Effe
         return none;
     }
     let Some(function) = catalog.functions.get(name) else {
-        return Effect { access: Access::Write, homed: true, ..none };
+        return Effect { access: Access::Write, pin: Some(Pin::Unseen), homed: true, ..none };
     };
     if is_theirs(function) {
-        return by_volatility(function);
+        let pin = catalog.leavers.contains(name).then_some(Pin::Unseen);
+        return Effect { pin, ..by_volatility(function) };
     }
     match name {
-        "nextval" | "setval" => Effect { homed: true, ..primary },
-        "currval" | "lastval" => Effect { pin: Some(Pin::Other), ..primary },
+        "nextval" | "setval" => Effect { access: Access::Write, homed: true, ..none },
+        "currval" | "lastval" => Effect { pin: Some(Pin::Sequence), ..primary },
         "set_config" if call_is_local => Effect { binds: true, ..primary },
         "set_config" => Effect { pin: Some(Pin::SetConfig), ..primary },
         // All shards are listened to: it may run wherever its transaction is.
@@ -306,8 +307,8 @@ mod tests {
             ("now", Read, None, true, Spread::Differs),
             ("current_date", Read, None, true, Spread::Differs),
             ("random", Read, None, false, Spread::AnyPerRow),
-            ("nextval", Primary, None, false, Spread::Differs),
-            ("lastval", Primary, Some(Pin::Other), false, Spread::Differs),
+            ("nextval", Write, None, false, Spread::Differs),
+            ("lastval", Primary, Some(Pin::Sequence), false, Spread::Differs),
             ("pg_advisory_lock", Primary, Some(Pin::AdvisoryLock), false, Spread::Differs),
             ("pg_advisory_xact_lock", Primary, None, true, Spread::Differs),
             ("txid_current", Primary, None, true, Spread::Differs),
@@ -317,7 +318,7 @@ mod tests {
             ("to_char", Read, None, false, Spread::Same),
             ("mine", Write, None, false, Spread::Differs),
             ("timeofday", Write, None, false, Spread::Differs),
-            ("never_heard_of", Write, None, false, Spread::Differs),
+            ("never_heard_of", Write, Some(Pin::Unseen), false, Spread::Differs),
         ] {
             let got = effect(name, &catalog, false);
             assert_eq!((got.access, got.pin, got.binds), (access, pin, binds), "{name}");

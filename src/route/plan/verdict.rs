@@ -112,6 +112,9 @@ impl Analysis<'_> {
             (false, _) => Access::Primary,
         };
         let mut pin = (self.survey.into == Some(true)).then_some(Pin::TempTable);
+        if writes && self.ctx.catalog.leaving_triggers {
+            pin = Pin::joined(pin, Some(Pin::Unseen));
+        }
         let (mut binds, mut homed) = (false, false);
         for call in &self.survey.calls {
             let effect = functions::effect(&call.name, self.ctx.catalog, call.third_is_true);
@@ -120,7 +123,7 @@ impl Analysis<'_> {
                 (Access::Primary, _) | (_, Access::Primary) => Access::Primary,
                 (Access::Read, Access::Read) => Access::Read,
             };
-            pin = pin.or(effect.pin);
+            pin = Pin::joined(pin, effect.pin);
             binds |= effect.binds;
             homed |= effect.homed;
         }

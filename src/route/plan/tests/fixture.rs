@@ -191,6 +191,7 @@ fn catalog() -> Catalog {
         search_path: vec!["public".to_owned()],
         relations: relations(),
         functions: functions(),
+        ..Catalog::default()
     }
 }
 

@@ -1,0 +1,206 @@
+//! What needs a server of its own keeps one as long as it is needed, and not a transaction longer; nothing is left.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+mod common;
+
+use common::{Changes, Front, PATIENCE, Raw, eventually, failure, rows};
+use pgherd::wire::FrontendWriter;
+use tokio_postgres::Client;
+
+fn pool(lines: &'static str) -> Changes {
+    Changes { pool: lines, ..Changes::default() }
+}
+
+/// All causes of the one client that keeps a server; empty if none does.
+async fn causes(admin: &Client) -> String {
+    let found =
+        rows(admin, "select pin from pgherd.clients where pin is not null and pinned_at is not null").await;
+    assert!(found.len() < 2, "{found:?}");
+    found.join("")
+}
+
+/// What keeps a server after these statements, told as soon as their end has been noted.
+async fn after(front: &Front, admin: &Client, client: &Client, script: &[&str], want: &str) {
+    for statement in script {
+        // Some are to fail.
+        drop(client.simple_query(statement).await);
+    }
+    // The server is asked after the client has its answer: the next statement comes after that.
+    client.simple_query("select 1").await.unwrap();
+    assert_eq!(causes(admin).await, want, "{script:?}");
+    let kept = rows(admin, "select sum(pinned) from pgherd.pools").await;
+    assert_eq!(kept, [if want.is_empty() { "0" } else { "1" }], "{script:?}");
+    let _ = front;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_is_kept_until_its_cause_is_gone() {
+    let front = Front::plain(0, pool("size = 3\nmin_idle = 0")).await;
+    let (admin, client) = (front.admin().await, front.connect().await);
+    client
+        .batch_execute(
+            "create table t (i int); insert into t values (1);
+             create function makes() returns void language plpgsql as $$ begin create temp table m (i int); end $$;
+             create function calls() returns void language sql as $$ select makes() $$;
+             create function drops() returns void language plpgsql as $$ begin drop table m; end $$;
+             create function locks() returns trigger language plpgsql as
+               $$ begin perform pg_advisory_lock(9); return new; end $$;
+             create table u (i int); create trigger locks before insert on u for each row execute function locks()",
+        )
+        .await
+        .unwrap();
+    for (script, want) in [
+        (&["create temp table x (i int)"][..], "temporary table"),
+        (&["insert into x values (1)", "select * from x"], "temporary table"),
+        (&["select pg_advisory_lock(1)"], "temporary table, advisory lock"),
+        (&["drop table x"], "advisory lock"),
+        (&["select pg_advisory_unlock(1)"], ""),
+        (&["create temp table x (i int) on commit drop"], ""),
+        (&["begin", "create temp table x (i int) on commit drop", "insert into x values (1)", "commit"], ""),
+        (&["begin", "create temp table x (i int)", "rollback"], ""),
+        (&["create temp table x (i int); select 1/0"], ""),
+        (&["begin", "savepoint s", "create temp table x (i int)", "rollback to s", "commit"], ""),
+        (&["begin; create temp table x (i int); commit"], "temporary table"),
+        (&["discard temp"], ""),
+        (&["select i into temp y from t"], "temporary table"),
+        (&["drop table t, y cascade", "create table t (i int)"], ""),
+        (&["create temp view v as select 1", "create temp sequence s"], "temporary table"),
+        (&["drop view v"], "temporary table"),
+        (&["drop sequence s"], ""),
+        (&["select pg_try_advisory_lock(1), pg_try_advisory_lock(2)"], "advisory lock"),
+        (&["select pg_advisory_unlock_all()"], ""),
+        (&["select pg_advisory_lock(1), 1/(i-1) from generate_series(1, 1) i"], "advisory lock"),
+        (&["select pg_advisory_unlock(1)"], ""),
+        (&["begin", "select pg_advisory_xact_lock(1)", "commit"], ""),
+        (&["declare c cursor with hold for select generate_series(1, 3)"], "cursor with hold"),
+        (&["fetch c", "fetch c"], "cursor with hold"),
+        (&["close c"], ""),
+        (&["begin", "declare c cursor with hold for select 1", "rollback"], ""),
+        (&["begin", "declare c cursor for select 1", "fetch c", "close c", "commit"], ""),
+        // What no text shows: functions, code, triggers.
+        (&["select makes()"], "temporary table"),
+        (&["select drops()"], ""),
+        (&["select calls()"], "temporary table"),
+        (&["do $$ begin drop table m; end $$"], ""),
+        (&["do $$ begin perform 1; end $$"], ""),
+        (&["do $$ begin execute 'listen c'; end $$"], "listen"),
+        (&["do $$ begin execute 'unlisten c'; end $$"], ""),
+        (&["insert into u values (1)"], "advisory lock"),
+        (&["create temp table x (i int)", "discard all"], ""),
+    ] {
+        after(&front, &admin, &client, script, want).await;
+    }
+    // COPY fires triggers too.
+    let mut raw = Raw::connect(&front).await;
+    raw.out.put_query(b"copy u from stdin");
+    raw.out.put_frame(b'd', b"1\n");
+    raw.out.put_frame(b'c', b"");
+    assert_eq!(raw.ask().await, "G COPY_1 /I");
+    raw.out.put_query(b"select 1");
+    raw.ask().await;
+    assert_eq!(causes(&admin).await, "advisory lock");
+    drop(raw);
+    eventually("nothing is kept for a client that left", PATIENCE, async || {
+        (rows(&admin, "select sum(in_use) from pgherd.pools").await == ["0"]).then_some(())
+    })
+    .await;
+    let locks = "select count(*) from pg_locks where locktype = 'advisory'";
+    assert_eq!(front.herd.primary(0).sql(locks).await, ["0"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn not_all_servers_can_be_kept() {
+    let front = Front::plain(0, pool("size = 3\nmin_idle = 0\nmax_pinned = 2\nqueue_timeout_ms = 500")).await;
+    let (a, b, c) = (front.connect().await, front.connect().await, front.connect().await);
+    a.batch_execute("create temp table x (i int)").await.unwrap();
+    b.batch_execute("select pg_advisory_lock(1)").await.unwrap();
+    let (code, message) = failure(&c, "create temp table x (i int)").await;
+    assert_eq!(code, "53300");
+    assert!(message.contains("2 is the limit"), "{message}");
+    // It goes on as before, in a transaction too, and is free to do what keeps nothing.
+    assert_eq!(rows(&c, "select 1").await, ["1"]);
+    assert_eq!(failure(&c, "begin; create temp table x (i int)").await.0, "53300");
+    c.batch_execute("rollback").await.unwrap();
+    a.batch_execute("insert into x values (1); select pg_advisory_lock(2)").await.unwrap();
+    b.batch_execute("select pg_advisory_unlock(1)").await.unwrap();
+    assert_eq!(rows(&b, "select 1").await, ["1"]);
+    c.batch_execute("create temp table x (i int)").await.unwrap();
+    assert_eq!(rows(&c, "select count(*) from x").await, ["0"]);
+    // A function that does it unseen ends the session, for the transaction is over.
+    let text = "create function makes() returns void language plpgsql as $$ begin create temp table m (i int); end $$";
+    b.batch_execute(text).await.unwrap();
+    let mut raw = Raw::connect(&front).await;
+    raw.out.put_query(b"select makes()");
+    assert_eq!(raw.ask().await, "T  SELECT_1 /I");
+    assert_eq!(raw.answers(1).await, "53300 closed");
+    assert_eq!(rows(&b, "select 1").await, ["1"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kept_server_is_not_given_away_by_reset_or_a_movable_transaction() {
+    let front = Front::demo(0, pool("size = 2\nmin_idle = 0")).await;
+    let (a, b) = (front.connect().await, front.connect().await);
+    a.batch_execute("create temp table mine (i int); insert into mine values (1)").await.unwrap();
+    a.batch_execute("set work_mem = '1MB'").await.unwrap();
+    a.batch_execute("reset work_mem").await.unwrap();
+    a.batch_execute("set work_mem = '1MB'").await.unwrap();
+    a.batch_execute("reset all").await.unwrap();
+    assert_eq!(rows(&a, "select i from mine").await, ["1"]);
+    // It begins on the kept server and leaves it for the shard of its key.
+    a.batch_execute("begin").await.unwrap();
+    assert_eq!(rows(&a, "select 1").await, ["1"]);
+    let sql = "insert into users (user_id, name, email) values ('user_4', 'n', 'e')";
+    a.batch_execute(sql).await.unwrap();
+    a.batch_execute("commit").await.unwrap();
+    for _ in 0..4 {
+        assert_eq!(failure(&b, "select i from mine").await.0, "42P01");
+    }
+    assert_eq!(rows(&a, "select i from mine").await, ["1"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_whose_kept_server_is_lost_ends() {
+    let front = Front::plain(1, Changes::default()).await;
+    let ours = "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app'";
+    for busy in [false, true] {
+        let other = front.connect().await;
+        eventually("the server is up again", PATIENCE, async || {
+            other.simple_query("create table if not exists t (i int)").await.ok()
+        })
+        .await;
+        let mut raw = Raw::connect(&front).await;
+        raw.out.put_query(b"create temp table x (i int)");
+        assert_eq!(raw.ask().await, "CREATE_TABLE /I");
+        if busy {
+            raw.out.put_query(b"select pg_sleep(60), count(*) from x");
+            raw.send().await;
+            let sleeps =
+                "select 1 from pg_stat_activity where query like 'select pg_sleep%' and state = 'active'";
+            eventually("it sleeps", PATIENCE, async || {
+                (!front.herd.primary(0).sql(sleeps).await.is_empty()).then_some(())
+            })
+            .await;
+        }
+        front.herd.primary(0).sql(ours).await;
+        let words = raw.answers(9).await;
+        assert!(words.ends_with("57P01 closed"), "{words}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sequence_values_are_told_only_where_they_are_the_clients_own() {
+    let front = Front::plain(0, pool("size = 1\nmin_idle = 0")).await;
+    let (a, b) = (front.connect().await, front.connect().await);
+    a.batch_execute("create table t (id serial, i int); create sequence s").await.unwrap();
+    a.batch_execute("insert into t (i) values (1)").await.unwrap();
+    assert_eq!(failure(&b, "select lastval()").await.0, "0A000");
+    assert_eq!(failure(&b, "select currval('t_id_seq')").await.0, "0A000");
+    b.batch_execute("begin").await.unwrap();
+    b.batch_execute("insert into t (i) values (1)").await.unwrap();
+    assert_eq!(rows(&b, "select lastval(), currval('t_id_seq')").await, ["2|2"]);
+    b.batch_execute("commit").await.unwrap();
+    assert_eq!(rows(&b, "insert into t (i) values (1); select currval('t_id_seq')").await, ["3"]);
+    b.batch_execute("begin; select nextval('s')").await.unwrap();
+    assert_eq!(rows(&b, "select currval('s')").await, ["1"]);
+    b.batch_execute("rollback").await.unwrap();
+}
