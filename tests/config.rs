@@ -815,3 +815,70 @@ fn the_containers_have_the_demos_map_and_a_service_for_every_server() {
         assert!(service.contains(&format!("<<: *{}", there.role.as_str())), "{service}");
     }
 }
+
+#[test]
+fn the_http_server_takes_no_strangers_and_says_what_is_wrong() {
+    let with = |lines: &str| format!("[http]\n{lines}{MINIMAL}");
+    let http = config(&with("listen = \"127.0.0.1:3000\"\nuser = \"app\"\n")).http.unwrap();
+    assert_eq!((http.user.as_deref(), http.database.as_str()), (Some("app"), "app"));
+    assert_eq!((http.max_rows, http.max_sessions, http.bulk_per_shard), (10_000, 64, false));
+    assert!(config(MINIMAL).http.is_none(), "off when absent");
+    let token = "[[http.token]]\nuser = \"app\"\ntoken = \"0123456789abcdef\"\n";
+    let loaded = config(&with(&format!("listen = \"0.0.0.0:3000\"\n{token}")));
+    assert!(!format!("{loaded:?}").contains("0123456789abcdef"), "tokens are not printed");
+    for (lines, want) in [
+        (
+            "user = \"app\"\n",
+            "proxy.toml:1: http.listen: is missing; write listen = \"127.0.0.1:3000\", or remove [http]",
+        ),
+        (
+            "listen = \"localhost\"\n",
+            "proxy.toml:2: http.listen: \"localhost\" is not an address with a port; write \"127.0.0.1:3000\", or \
+             \"0.0.0.0:3000\" for all interfaces",
+        ),
+        (
+            "listen = \"127.0.0.1:6432\"\n",
+            "proxy.toml:2: http.listen: 127.0.0.1:6432 is where the proxy itself listens (proxy.listen); choose another port",
+        ),
+        (
+            "listen = \"0.0.0.0:3000\"\nuser = \"app\"\n",
+            "proxy.toml:3: http.user: requests without credentials would be this user's, and 0.0.0.0:3000 is no \
+             loopback address; remove it: clients send a user's password or a token",
+        ),
+        (
+            "listen = \"[::1]:3000\"\nuser = \"ap\"\n",
+            "proxy.toml:3: http.user: there is no user \"ap\"; did you mean \"app\"?",
+        ),
+        (
+            "listen = \"[::1]:3000\"\ndatabase = \"other\"\n",
+            "proxy.toml:3: http.database: there is no database \"other\"; there are \"app\"",
+        ),
+        (
+            "listen = \"[::1]:3000\"\n[[http.token]]\nuser = \"app\"\ntoken = \"short\"\n",
+            "proxy.toml:5: http.token.token: must be 16 or more visible ASCII characters; make one with: openssl rand \
+             -hex 32",
+        ),
+        (
+            "listen = \"[::1]:3000\"\n[[http.token]]\nuser = \"app\"\n",
+            "proxy.toml:3: http.token.token: is missing; add one of token, token_env, token_file",
+        ),
+    ] {
+        assert_eq!(errors(&with(lines)), [want], "{lines}");
+    }
+}
+
+#[test]
+fn a_reload_changes_the_http_server_but_not_where_it_listens() {
+    let with = |lines: &str| config(&format!("[http]\nlisten = {lines}\n{MINIMAL}"));
+    let old = with("\"127.0.0.1:3000\"");
+    let moved = changes(&old, &with("\"0.0.0.0:3001\"\nmax_rows = 5")).unwrap();
+    assert_eq!(moved.applied, ["http"]);
+    assert_eq!(moved.restart, ["http.listen: 127.0.0.1:3000 stays, 0.0.0.0:3001 needs a restart"]);
+    let http = moved.config.http.unwrap();
+    assert_eq!((http.listen.to_string().as_str(), http.max_rows), ("127.0.0.1:3000", 5));
+    assert_eq!(changes(&old, &config(MINIMAL)).unwrap().restart, ["http: on stays, off needs a restart"]);
+    // What is right on a loopback address is not taken over where the server listens for all.
+    let open = with("\"0.0.0.0:3000\"");
+    let now = changes(&open, &with("\"127.0.0.1:3000\"\nuser = \"app\"")).unwrap().config.http.unwrap();
+    assert_eq!(now.user, None);
+}
