@@ -7,6 +7,7 @@ mod health; // probes
 mod pause; // what an operator orders of the servers
 mod schema; // catalogs of all shards, read and compared
 mod server; // one server and what is known of it
+mod sizes; // what shards and partitions hold
 mod status; // all of it as plain rows
 mod succession; // one configuration's servers after another's
 mod topology; // choosing and leasing
@@ -15,5 +16,6 @@ pub use self::aside::AsideError;
 pub use self::error::ClusterError;
 pub use self::pause::Drained;
 pub use self::server::ServerState;
+pub use self::sizes::{PartitionSize, ShardSize};
 pub use self::status::{DatabaseStatus, Drift, Health, ServerStatus};
 pub use self::topology::{Cluster, Leased, Need, Schema, UserPools};

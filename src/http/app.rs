@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::dashboard::Dashboard;
 use super::link::Links;
 use crate::config::{Config, Http};
 use crate::session::Proxy;
@@ -16,12 +17,14 @@ struct Shared {
     /// The description of all endpoints, as JSON.
     openapi: String,
     links: Links,
+    dashboard: Arc<Dashboard>,
 }
 
 impl App {
     pub(super) fn new(proxy: Arc<Proxy>, openapi: String) -> Self {
         let links = Links::new(proxy.clone());
-        Self(Arc::new(Shared { proxy, openapi, links }))
+        let dashboard = Arc::new(Dashboard::new(proxy.clone()));
+        Self(Arc::new(Shared { proxy, openapi, links, dashboard }))
     }
 
     pub(super) fn proxy(&self) -> &Arc<Proxy> {
@@ -35,6 +38,10 @@ impl App {
 
     pub(super) fn openapi(&self) -> &str {
         &self.0.openapi
+    }
+
+    pub(super) fn dashboard(&self) -> &Arc<Dashboard> {
+        &self.0.dashboard
     }
 
     /// The settings in force: look them up once per request, for a reload may change them.

@@ -7,6 +7,7 @@
 mod app; // what every endpoint shares
 mod auth; // who sends a request, and what he may
 mod body; // what a request carries
+mod dashboard; // what an operator sees in a browser
 mod data; // rows: write, read, bulk-write
 mod error; // what a failed request is answered with
 mod health; // liveness, readiness, the state of every server

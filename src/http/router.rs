@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::app::App;
 use super::error::HttpError;
-use super::{auth, data, health, openapi};
+use super::{auth, dashboard, data, health, openapi};
 use crate::session::Proxy;
 use crate::wire::SqlState;
 
@@ -40,7 +40,7 @@ fn streamed() -> OpenApiRouter<App> {
 
 /// Users with `admin = true` may ask these.
 fn admin() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
+    OpenApiRouter::new().merge(dashboard::routes())
 }
 
 /// The whole server, ready for requests.

@@ -15,8 +15,10 @@ use crate::config;
 
 type Manager = PostgresConnectionManager<MakeRustlsConnect>;
 
-/// Most control connections to one server: one for its probe, one for reading catalogs.
-const SIZE: u32 = 2;
+/// Most control connections to one server: one for its probe, one for reading catalogs, one for sizes.
+const SIZE: u32 = 3;
+/// A statement that meets a lock of others gives up rather than keep its connection from the next.
+const OPTIONS: &str = "-c lock_timeout=3s";
 
 /// A few control connections to one server.
 #[derive(Clone)]
@@ -79,6 +81,7 @@ impl ControlPool {
             .dbname(database)
             .user(&control.user)
             .application_name("pgherd control")
+            .options(OPTIONS)
             .connect_timeout(control.probe_timeout)
             .ssl_mode(match tls.mode() {
                 config::ServerTlsMode::Disable => SslMode::Disable,

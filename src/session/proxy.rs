@@ -177,6 +177,12 @@ impl Proxy {
         }
     }
 
+    /// The servers of every database at work.
+    #[must_use]
+    pub fn clusters(&self) -> Vec<Arc<Cluster>> {
+        self.served.lock().values().map(|s| s.cluster.clone()).collect()
+    }
+
     /// Whether every database has read its catalogs.
     #[must_use]
     pub fn is_ready(&self) -> bool {
