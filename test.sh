@@ -18,5 +18,9 @@ if ! fresh examples/node/package-lock.json examples/node/node_modules/.package-l
     npm ci --prefix examples/node --no-audit --no-fund --silent
     touch examples/node/node_modules/.package-lock.json
 fi
+if ! fresh tests/browser/package-lock.json tests/browser/node_modules/.package-lock.json; then
+    npm ci --prefix tests/browser --no-audit --no-fund --silent
+    touch tests/browser/node_modules/.package-lock.json
+fi
 
 exec cargo test --locked "$@"

@@ -15,6 +15,7 @@ has python3 && has_venv || lacks+=(python3 python3-venv)
 has curl || lacks+=(curl)
 has node || lacks+=(nodejs)
 has npm || lacks+=(npm)
+has chromium || has chromium-browser || has google-chrome || lacks+=(chromium)
 if [ "${1:-}" = --bench ]; then
     has pgbouncer || [ -x /usr/sbin/pgbouncer ] || lacks+=(pgbouncer)
     has ab || lacks+=(apache2-utils)

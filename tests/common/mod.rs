@@ -26,7 +26,7 @@ pub use self::herd::{Herd, Shard};
 pub use self::http::{Answer, Http};
 pub use self::pg::Pg;
 pub use self::port::Port;
-pub use self::proxy::{Changes, Front, PATIENCE, failure, rows};
+pub use self::proxy::{Changes, Front, PATIENCE, configuration, failure, rows};
 pub use self::raw::{Message, Raw};
 pub use self::sql::create_demo_tables;
 pub use self::wait::eventually;

@@ -150,7 +150,8 @@ impl Front {
     }
 }
 
-fn configuration(herd: &Herd, [port, http_port]: [u16; 2], sharded: bool, changes: &Changes) -> String {
+/// A configuration over a herd, for the wire protocol and for HTTP on these ports.
+pub fn configuration(herd: &Herd, [port, http_port]: [u16; 2], sharded: bool, changes: &Changes) -> String {
     let Changes { proxy, pool, database, timeouts, http } = changes;
     let http = if http.is_empty() {
         String::new()

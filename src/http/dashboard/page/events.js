@@ -4,15 +4,20 @@
 const SILENCE_MS = 5000; // a snapshot comes each second
 const FIRST_PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 5000;
+const ENDED = "the proxy ended the connection";
 
 // Calls `onEvent(name, data)` for each event, `onLost(why)` each time there is no contact. Never ends.
 export async function follow(url, { onEvent, onLost }) {
   let pause = FIRST_PAUSE_MS;
   for (;;) {
+    let heard = false;
     const why = await read(url, (name, data) => {
+      heard = true;
       pause = FIRST_PAUSE_MS;
       onEvent(name, data);
     });
+    // The proxy also ends a stream in good order, when its configuration has changed: ask again before complaining.
+    if (heard && why === ENDED) continue;
     onLost(why);
     await new Promise((resolve) => setTimeout(resolve, pause));
     pause = Math.min(pause * 1.5, LONGEST_PAUSE_MS);
@@ -35,7 +40,7 @@ async function read(url, onEvent) {
     let buffer = "";
     for (;;) {
       const { done, value } = await reader.read();
-      if (done) return "the proxy ended the connection";
+      if (done) return ENDED;
       heard();
       buffer += value;
       for (let end = buffer.indexOf("\n\n"); end >= 0; end = buffer.indexOf("\n\n")) {

@@ -6,6 +6,9 @@ const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle:
 
 const grouped = (n) => whole.format(n).replaceAll(",", "\u202f");
 
+// A number and its unit stay on one line.
+const unit = (n, name) => `${short(n)}\u00a0${name}`;
+
 // Three significant digits, as 1.23, 12.3, 123.
 function short(n) {
   const size = Math.abs(n);
@@ -13,29 +16,29 @@ function short(n) {
   return n.toFixed(size >= 10 ? 1 : 2).replace(/\.?0+$/, "");
 }
 
-export const count = (n) => (n < 1e6 ? grouped(n) : n < 1e9 ? `${short(n / 1e6)} M` : `${short(n / 1e9)} G`);
+export const count = (n) => (n < 1e6 ? grouped(n) : n < 1e9 ? unit(n / 1e6, "M") : unit(n / 1e9, "G"));
 export const rate = (n) => (n === 0 ? "0" : n < 10 ? n.toFixed(1) : grouped(n));
-export const percent = (share) => `${share > 0 && share < 0.001 ? "< 0.1" : short(Math.round(share * 1000) / 10)} %`;
+export const percent = (share) => (share > 0 && share < 0.001 ? "<\u00a00.1\u00a0%" : unit(Math.round(share * 1000) / 10, "%"));
 
 export function duration(us) {
   if (us === null || us === undefined) return "–";
-  if (us < 1000) return `${Math.round(us)} µs`;
-  if (us < 1e6) return `${short(us / 1e3)} ms`;
-  return us < 60e6 ? `${short(us / 1e6)} s` : span(us / 1000);
+  if (us < 1000) return unit(Math.round(us), "µs");
+  if (us < 1e6) return unit(us / 1e3, "ms");
+  return us < 60e6 ? unit(us / 1e6, "s") : span(us / 1000);
 }
 
 export function bytes(n) {
   if (n === null || n === undefined) return "–";
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
-  let unit = 0;
-  while (n >= 1024 && unit < units.length - 1) { n /= 1024; unit += 1; }
-  return `${short(n)} ${units[unit]}`;
+  let power = 0;
+  while (n >= 1024 && power < units.length - 1) { n /= 1024; power += 1; }
+  return unit(n, units[power]);
 }
 
 // A stretch of time, ms, in its two largest units.
 export function span(ms) {
   const s = Math.max(0, Math.round(ms / 1000));
-  if (s < 60) return `${s} s`;
+  if (s < 60) return `${s}\u00a0s`;
   if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
   if (s < 86400) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
   return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;

@@ -32,8 +32,9 @@ function lane() {
     load: el("p", { class: "load" }),
     rate: el("strong"),
     times: el("span"),
+    errors: el("span", { class: "failed" }),
   };
-  parts.load.append(parts.rate, parts.times);
+  parts.load.append(parts.rate, parts.times, parts.errors);
   const head = el("div", { class: "head" }, el("div", { class: "title" }, parts.name, parts.state));
   const node = el("li", { class: "lane" }, head, parts.servers, parts.partitions, parts.load, parts.problems);
   return { node, update: (shard) => updateLane(node, parts, shard) };
@@ -52,8 +53,8 @@ function updateLane(node, parts, shard) {
     keyed(parts.partitions, [shard], () => "whole", () => whole());
   }
   text(parts.rate, `${format.rate(shard.perS)}/s`);
-  const errors = shard.errors ? `, ${format.plural(shard.errors, "error")}` : "";
-  text(parts.times, shard.total ? `p50 ${format.duration(shard.p50Us)}, p99 ${format.duration(shard.p99Us)}${errors}` : "no statements");
+  text(parts.times, shard.total ? `p50 ${format.duration(shard.p50Us)}, p99 ${format.duration(shard.p99Us)}` : "no statements");
+  text(parts.errors, shard.errors ? format.plural(shard.errors, "error") : "");
 }
 
 function server() {

@@ -56,7 +56,7 @@ const statementCells = [
 ];
 
 export function showStatements({ statements, statementsSinceMs, time }) {
-  text(byId("statements-note"), `By the time they took together, for ${format.span(time - statementsSinceMs)}. Values are replaced by $n.`);
+  text(byId("statements-note"), `By the time they took together, for ${format.span(time - statementsSinceMs)}. Values are left out.`);
   const make = () => {
     const { node, update } = row(statementCells)();
     const bar = el("i");
