@@ -77,7 +77,7 @@ struct ServerView {
     address: String,
     /// `primary` or `replica`: what it says, or else what the configuration expects.
     role: &'static str,
-    /// `up`, `lagging`, `down` or `unknown`.
+    /// `up`, `lagging`, `drained`, `down` or `unknown`.
     state: &'static str,
     /// Since when.
     #[schema(minimum = 0)]
@@ -151,6 +151,9 @@ fn shard(
     let name = status.map.shard_name(id);
     let servers: Vec<_> = status.servers.iter().filter(|s| s.shard_id == id).collect();
     let (state, mut problems) = diagnosis(&servers);
+    if status.paused {
+        problems.insert(0, "paused by an operator, so statements wait for RESUME".to_owned());
+    }
     let drift = status.schema_drift.iter().filter(|d| d.shard == name);
     problems.extend(drift.map(|d| format!("{} differs from the default shard: {}", d.object, d.problem)));
     let state = if state == State::Well && !problems.is_empty() { State::Degraded } else { state };
@@ -200,6 +203,7 @@ fn server(server: &ServerStatus, pools: &[PoolRow], pool_size: u32) -> ServerVie
         role: role_of(server).as_str(),
         state: match server.health {
             Health::Unknown => "unknown",
+            Health::Up | Health::Lagging if server.drained => "drained",
             Health::Up => "up",
             Health::Lagging => "lagging",
             Health::Down => "down",
@@ -256,6 +260,9 @@ fn trouble(server: &ServerStatus) -> Option<String> {
             let why = server.last_error.as_deref().unwrap_or("no answer");
             Some(format!("{role} {address} is down: {why}"))
         }
+        Health::Up | Health::Lagging if server.drained => {
+            Some(format!("{role} {address} is drained by an operator and gets no reads until RESUME SERVER"))
+        }
         Health::Lagging => Some(format!(
             "{role} {address} lags by {:.1} s and gets no reads until it has caught up",
             server.lag_us.unwrap_or_default() as f64 / 1e6
@@ -288,6 +295,7 @@ mod tests {
             lag_us: Some(2_500_000),
             since: SystemTime::UNIX_EPOCH,
             last_error: Some("connection refused".into()),
+            drained: false,
             outstanding: 0,
             weight: 1,
             server_version: None,
@@ -298,6 +306,7 @@ mod tests {
     fn a_shards_state_comes_with_its_reason() {
         let primary = |health| server("a:1", Role::Primary, Some(Role::Primary), health);
         let replica = |health| server("b:2", Role::Replica, Some(Role::Replica), health);
+        let drained = ServerStatus { drained: true, ..replica(Health::Up) };
         let promoted = server("b:2", Role::Replica, Some(Role::Primary), Health::Up);
         let unasked = |address, role| server(address, role, None, Health::Unknown);
         for (servers, state, want) in [
@@ -328,6 +337,11 @@ mod tests {
                 "a:1 and b:2 all say they are the primary, so writes are refused; b:2 is a primary, where the configuration expects a replica",
             ),
             (vec![unasked("a:1", Role::Primary), unasked("b:2", Role::Replica)], State::Unknown, ""),
+            (
+                vec![primary(Health::Up), drained],
+                State::Degraded,
+                "replica b:2 is drained by an operator and gets no reads until RESUME SERVER",
+            ),
             (
                 vec![primary(Health::Up), unasked("b:2", Role::Replica)],
                 State::Degraded,

@@ -4,7 +4,7 @@ import { attribute, byId, el, svg, text } from "./dom.js";
 import * as format from "./format.js";
 
 const HEIGHT = 190;
-const EDGE = { top: 10, right: 46, bottom: 22, left: 62 };
+const EDGE = { top: 10, right: 56, bottom: 22, left: 62 };
 
 // Numbers 1, 2, 5, 10… so that there are at most `most` steps up to `top`.
 function steps(top, most) {
