@@ -42,7 +42,8 @@ async fn events_begin_with_the_configuration_go_on_with_snapshots_and_end_with_t
     let (status, mut stream) = open(&front).await;
     assert_eq!(status, 200);
     let (name, config) = next(&mut stream).await.unwrap();
-    assert_eq!((name.as_str(), config["file"].as_str()), ("config", Some("test.toml")));
+    assert_eq!(name, "config");
+    assert!(config["file"].as_str().unwrap().ends_with("proxy.toml"), "{config}");
     let settings = config["settings"].as_array().unwrap();
     let value = |key: &str| settings.iter().find(|s| s["key"] == key).map(|s| s["value"].clone());
     assert_eq!(value("proxy.max_clients"), Some("10000".into()));
@@ -61,7 +62,7 @@ async fn events_begin_with_the_configuration_go_on_with_snapshots_and_end_with_t
             break snapshot;
         }
     };
-    assert!(times.windows(2).all(|pair| (500..5000).contains(&(pair[1] - pair[0]))), "{times:?}");
+    assert!(times.windows(2).all(|pair| (200..10_000).contains(&(pair[1] - pair[0]))), "{times:?}");
     let statements = snapshot["statements"].as_array().unwrap();
     assert!(
         statements.iter().any(|s| s["statement"].as_str().unwrap().contains("select user_id from users")),
