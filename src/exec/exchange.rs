@@ -109,6 +109,62 @@ impl Exchange {
         Self { read_size: READ_MIN, ..Self::default() }
     }
 
+    /// Whether nothing is under way: another client may use it.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.is_drained()
+            && !self.skipping
+            && !self.held
+            && self.pass == 0
+            && self.done.is_empty()
+            && self.swallowed_error.is_none()
+    }
+
+    /// As if it were new, but for the room of its buffers, unless that is over `keep` bytes.
+    pub fn lay_down(&mut self, keep: usize) {
+        // Every field is named: another client will take this up, and nothing may be forgotten here.
+        let Self {
+            up,
+            down,
+            ready,
+            pass,
+            expect,
+            query_done,
+            done,
+            status,
+            skipping,
+            copy_in,
+            answered,
+            read_size,
+            open_batch,
+            received,
+            sent,
+            swallowed_error,
+            hold_ready,
+            held,
+            notify_as,
+            retag,
+            finishes,
+        } = self;
+        for buffer in [up, down] {
+            buffer.clear();
+            if buffer.capacity() > keep {
+                *buffer = BytesMut::new();
+            }
+        }
+        for fact in [skipping, copy_in, answered, open_batch, hold_ready, held] {
+            *fact = false;
+        }
+        (*ready, *pass, *query_done, *read_size) = (0, 0, 0, READ_MIN);
+        (*received, *sent) = (0, 0);
+        (*status, *notify_as) = (None, None);
+        *swallowed_error = None;
+        expect.clear();
+        done.clear();
+        retag.clear();
+        *finishes = Finishes::default();
+    }
+
     /// Ready for another server; buffers keep their room.
     pub fn start(&mut self) {
         debug_assert!(self.expect.is_empty() && self.up.is_empty());

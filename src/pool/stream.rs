@@ -99,12 +99,15 @@ impl Stream {
     }
 
     /// Whether there may be something to read, so that an idle peer needs no buffer: on a plain socket nothing is read.
-    /// TLS has to read in order to know, and is always "maybe".
+    /// With TLS there may be, if something has come that was not decrypted yet, or was decrypted and not read.
     pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(tcp) => tcp.poll_read_ready(cx),
             Self::Unix(unix) => unix.poll_read_ready(cx),
-            Self::Tls(_) => Poll::Ready(Ok(())),
+            Self::Tls(tls) => {
+                let (tcp, session) = tls.get_ref();
+                if session.wants_read() { tcp.poll_read_ready(cx) } else { Poll::Ready(Ok(())) }
+            }
         }
     }
 }

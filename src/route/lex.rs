@@ -128,6 +128,11 @@ impl<'t> Lexer<'t> {
         Self { text, at: 0, nonstandard }
     }
 
+    /// From a token's first byte on.
+    pub(super) fn at(text: &'t [u8], at: usize, nonstandard: bool) -> Self {
+        Self { text, at, nonstandard }
+    }
+
     pub(super) fn byte(&self, at: usize) -> Option<u8> {
         self.text.get(at).copied()
     }

@@ -1,9 +1,10 @@
 //! SQL text, parameter values and the map to a [`Route`]. Alone in naming `sqlparser`.
 //! Must not do I/O, await, or know servers, roles in force, or sessions.
 //!
-//! A text is lexed ([`lex`]) and split into statements ([`fingerprint`]); each is looked up by its exact text, then
-//! by its normal form ([`cache`]). One that is new is told by its first words ([`utility`]); queries and DML are
-//! parsed ([`parse`]) and analysed ([`plan`]), all else is routed by its words ([`fallback`]).
+//! A text like one seen before, but for literals, is laid over that one ([`template`]). Any other is looked up by its
+//! exact text, else lexed ([`lex`]) and split into statements ([`fingerprint`]), each looked up by its normal form
+//! ([`cache`]). One that is new is told by its first words ([`utility`]); queries and DML are parsed ([`parse`]) and
+//! analysed ([`plan`]), all else is routed by its words ([`fallback`]).
 
 mod bytes;
 mod cache;
@@ -23,6 +24,7 @@ mod plan;
 mod set;
 mod set_config;
 mod shown;
+mod template;
 mod transaction;
 mod types;
 mod utility;
@@ -61,6 +63,7 @@ use self::fingerprint::{Literals, Piece, Pieces, split};
 use self::hint::{Forced, Hint};
 use self::literal::is_misfit;
 use self::names::Lexicon;
+use self::template::Templates;
 use self::work::{Values, Work};
 
 /// The router of one database under one map and one catalog; replaced as a whole when either changes.
@@ -69,6 +72,7 @@ pub struct Router {
     map: Arc<Map>,
     catalog: Arc<Catalog>,
     lexicon: Lexicon,
+    templates: Templates,
     texts: Cache<Statements>,
     forms: Cache<Arc<Work>>,
 }
@@ -94,7 +98,8 @@ impl Router {
     #[must_use]
     pub fn new(map: Arc<Map>, catalog: Arc<Catalog>, cache: usize) -> Self {
         let lexicon = Lexicon::new(&map, &catalog);
-        Self { map, catalog, lexicon, texts: Cache::new(cache), forms: Cache::new(cache) }
+        let (texts, forms) = (Cache::new(cache), Cache::new(cache));
+        Self { map, catalog, lexicon, templates: Templates::new(cache), texts, forms }
     }
 
     /// The map it routes by.
@@ -118,8 +123,13 @@ impl Router {
     /// [`RouteError`] if the text as a whole cannot be understood and must not be passed on.
     pub fn prepare(&self, text: &[u8], env: &Env) -> Result<Statements, RouteError> {
         let cacheable = text.len() <= cache::LONGEST;
-        if cacheable && let Some(known) = self.texts.get(text, env) {
-            return Ok(known);
+        if cacheable {
+            if let Some(known) = self.templates.get(text, env) {
+                return Ok(smallvec![known]);
+            }
+            if let Some(known) = self.texts.get(text, env) {
+                return Ok(known);
+            }
         }
         if u32::try_from(text.len()).is_err() {
             return Err(too_long());
@@ -140,6 +150,12 @@ impl Router {
         if cacheable && (by_text || !literal) {
             let known = statements.iter().map(|s| Statement { fresh: false, ..s.clone() });
             self.texts.insert(text, env, known.collect());
+        }
+        if cacheable
+            && !by_text
+            && let [statement] = statements.as_slice()
+        {
+            self.templates.insert(text, env, statement);
         }
         Ok(statements)
     }

@@ -26,7 +26,7 @@ use crate::exec::{Event, Exchange, Watch};
 use crate::pool::Stream;
 use crate::route::{Pin as Tie, Route, Router, SetParameter, Statement};
 use crate::shard::ShardId;
-use crate::stats::{DatabaseSlot, SessionState, SessionStats, StatementSlot};
+use crate::stats::{DatabaseSlot, SessionStats, StatementSlot};
 use crate::wire::{BackendWriter, ErrorReport, Severity, SqlState, TransactionStatus};
 
 /// A session's buffer is let go when it is empty and larger than this, bytes.
@@ -60,7 +60,8 @@ pub(super) struct Client {
     pub(super) cancel: Arc<CancelSlot>,
     pub(super) stream: Stream,
     pub(super) inbuf: BytesMut,
-    pub(super) x: Exchange,
+    /// Boxed, as `turn` is: laid down and taken up at each turn without being moved.
+    pub(super) x: Box<Exchange>,
     pub(super) vars: Arc<Vars>,
     /// What the client was told by ParameterStatus.
     pub(super) reported: Arc<BTreeMap<String, String>>,
@@ -73,7 +74,7 @@ pub(super) struct Client {
     pub(super) portals: Named<Portal>,
     /// When this session last wrote on a shard.
     pub(super) writes: SmallVec<[(ShardId, Instant); 1]>,
-    pub(super) turn: Turn,
+    pub(super) turn: Box<Turn>,
     /// The session is to end with this as soon as it is idle.
     pub(super) ending: Option<Box<ErrorReport>>,
     /// From the first LISTEN on.
@@ -169,6 +170,71 @@ pub(super) struct Effect {
     pub(super) sets: Vec<SetParameter>,
 }
 
+impl Turn {
+    /// Forgets all that does not last beyond a turn. A CopyData that the server no longer wanted may still be under
+    /// way: its rest is no message. What a transaction has left on its server counts until it is given back, however
+    /// many turns later.
+    pub(super) fn end(&mut self) {
+        // Every field is named: another client will take this up, and nothing may be forgotten here.
+        let Self {
+            current,
+            stash,
+            deferred,
+            skip: _,
+            effects,
+            barrier,
+            batch_wrote,
+            only_reads,
+            fresh,
+            retries,
+            saved,
+            touched: _,
+            spoiled: _,
+            new_pins: _,
+            read_schema: _,
+            doubt: _,
+            reread,
+            wrote,
+            began,
+            measured,
+            copy_rest: _,
+            split,
+            copy_waits,
+            flushed,
+            committing,
+            late,
+            intents,
+        } = self;
+        for fact in
+            [barrier, batch_wrote, only_reads, reread, wrote, split, copy_waits, flushed, committing, late]
+        {
+            *fact = false;
+        }
+        (*current, *retries) = (0, 0);
+        *began = None;
+        *measured = Measured::default();
+        deferred.clear();
+        effects.clear();
+        fresh.clear();
+        *stash = None;
+        *saved = None;
+        *intents = Intents::default();
+    }
+
+    /// Whether nothing of it matters to the next one.
+    pub(super) fn is_over(&self) -> bool {
+        !self.skip
+            && self.copy_rest == 0
+            && !self.touched
+            && !self.spoiled
+            && !self.read_schema
+            && !self.doubt
+            && self.new_pins.is_empty()
+            && self.deferred.is_empty()
+            && !self.intents.is_any()
+    }
+}
+
 /// How a session goes on.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Flow {
@@ -186,70 +252,47 @@ impl Flow {
 }
 
 impl Client {
-    /// Lives until the client leaves, or the proxy shuts down.
-    pub(super) async fn run(mut self) {
-        std::future::poll_fn(|cx| {
-            self.cancel.asked(cx); // whoever asks for something finds the task's waker
-            Poll::Ready(())
-        })
-        .await;
-        loop {
-            let waiting = self.inbuf.is_empty();
-            if waiting {
-                match self.idle().await {
-                    Woke::Data => {}
-                    Woke::Gone => break,
-                    Woke::Late(report) => {
-                        self.farewell(&report).await;
-                        break;
-                    }
-                    Woke::Shutdown => {
-                        self.farewell(&terminated()).await;
-                        break;
-                    }
-                    Woke::Refresh => {
-                        match self.refresh() {
-                            Ok(()) => continue,
-                            Err(report) => self.farewell(&report).await,
-                        }
-                        break;
-                    }
-                }
+    /// What a client said is worked through; boxed by its caller.
+    pub(super) async fn turns(&mut self) -> Flow {
+        if self.cancel.asked_now() & (REFRESH | STALE) != 0
+            && let Err(report) = self.refresh()
+        {
+            self.farewell(&report).await;
+            return Flow::End;
+        }
+        if self.txn.is_none()
+            && let Some(report) = self.tell(None)
+        {
+            self.farewell(&report).await;
+            return Flow::End;
+        }
+        if self.take_turn().await == Flow::End {
+            if self.cancel.asked_now() & KILL != 0 {
+                self.farewell(&terminated()).await;
             }
-            if self.cancel.asked_now() & (REFRESH | STALE) != 0
-                && let Err(report) = self.refresh()
-            {
-                self.farewell(&report).await;
-                break;
-            }
-            if self.txn.is_none()
-                && let Some(report) = self.tell(None)
-            {
-                self.farewell(&report).await;
-                break;
-            }
-            self.stats.set_state(SessionState::Active);
-            // Boxed: an idle client must not pay for the state of a working one.
-            if Box::pin(self.take_turn()).await == Flow::End {
-                if self.cancel.asked_now() & KILL != 0 {
-                    self.farewell(&terminated()).await;
-                }
-                break;
-            }
-            if self.inbuf.is_empty() && self.inbuf.capacity() > KEEP_BUFFER {
-                self.inbuf = BytesMut::new();
-            }
-            if self.replay.capacity() > KEEP_REPLAY {
-                self.replay = BytesMut::new();
-            }
-            let idle = if self.txn.is_none() { SessionState::Idle } else { SessionState::IdleInTransaction };
-            self.stats.set_state(idle);
+            return Flow::End;
+        }
+        if self.inbuf.is_empty() && self.inbuf.capacity() > KEEP_BUFFER {
+            self.inbuf = BytesMut::new();
+        }
+        if self.replay.capacity() > KEEP_REPLAY {
+            self.replay = BytesMut::new();
+        }
+        Flow::Continue
+    }
+
+    /// The session ends while nothing is under way, and the client is told why.
+    pub(super) async fn part(&mut self, woke: Woke) {
+        match woke {
+            Woke::Data | Woke::Gone | Woke::Refresh => {}
+            Woke::Late(report) => self.farewell(&report).await,
+            Woke::Shutdown => self.farewell(&terminated()).await,
         }
         self.finish().await;
     }
 
     /// Waits for the client, within the timeouts; passes on what kept servers say unasked.
-    async fn idle(&mut self) -> Woke {
+    pub(super) async fn idle(&mut self) -> Woke {
         let limit = if self.txn.is_none() {
             self.config.timeouts.idle
         } else {
@@ -257,17 +300,22 @@ impl Client {
         };
         match limit {
             None => self.wait().await,
-            Some(limit) => match tokio::time::timeout(limit, self.wait()).await {
+            Some(limit) => match Box::pin(tokio::time::timeout(limit, self.wait())).await {
                 Ok(woke) => woke,
-                Err(_) => Woke::Late(self.idle_limit().1),
+                Err(_) => Woke::Late(Box::new(self.idle_limit().1)),
             },
         }
     }
 
     /// How long the client may say nothing now, and what it is told then.
     pub(super) fn idle_limit(&self) -> (Option<Duration>, ErrorReport) {
-        let timeouts = &self.config.timeouts;
-        let (limit, code, what) = if self.txn.is_none() {
+        Self::idle_limit_of(&self.config, !self.txn.is_none())
+    }
+
+    /// The same by what it depends on.
+    pub(super) fn idle_limit_of(config: &Config, in_transaction: bool) -> (Option<Duration>, ErrorReport) {
+        let timeouts = &config.timeouts;
+        let (limit, code, what) = if !in_transaction {
             (timeouts.idle, SqlState::IDLE_SESSION_TIMEOUT, "idle-session")
         } else {
             let code = SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT;
@@ -306,7 +354,7 @@ impl Client {
             return Poll::Ready(Err(woke));
         }
         if let Some(report) = self.tell(Some(cx)) {
-            return Poll::Ready(Err(Woke::Late(report)));
+            return Poll::Ready(Err(Woke::Late(Box::new(report))));
         }
         let Some(kept) = self.kept.first_mut() else { return Poll::Ready(Ok(Event::ClientGone)) };
         let (x, stream, inbuf) = (&mut self.x, &mut self.stream, &mut self.inbuf);
@@ -326,6 +374,10 @@ impl Client {
         if ready!(self.stream.poll_readable(cx)).is_err() {
             return Poll::Ready(Woke::Gone);
         }
+        self.poll_read(cx)
+    }
+
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Woke> {
         self.inbuf.reserve(FIRST_READ);
         match ready!(tokio_util::io::poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.inbuf)) {
             Ok(0) | Err(_) => Poll::Ready(Woke::Gone),
@@ -337,7 +389,7 @@ impl Client {
     fn poll_ears(&mut self, cx: &mut Context<'_>) -> Option<Woke> {
         loop {
             if let Some(report) = self.tell(Some(cx)) {
-                return Some(Woke::Late(report));
+                return Some(Woke::Late(Box::new(report)));
             }
             if !self.x.is_unsent() {
                 return None;
@@ -393,7 +445,7 @@ impl Client {
                     server.config.address(),
                     server.shard_name
                 ));
-                Some(Woke::Late(report))
+                Some(Woke::Late(Box::new(report)))
             }
         }
     }
@@ -417,7 +469,7 @@ impl Client {
     }
 
     /// Gives back what can be given back; cancels what still runs.
-    async fn finish(mut self) {
+    pub(super) async fn finish(&mut self) {
         self.cancel.clear().await;
         let drained = !self.x.is_owed() && !self.x.is_batch_open() && !self.x.is_copy_in();
         if let Some(server) = self.server.take() {
@@ -463,7 +515,7 @@ fn terminated() -> ErrorReport {
 }
 
 /// What an operator or a reload asks of an idle session; the task is woken when that changes.
-fn asked(slot: &CancelSlot, cx: &Context<'_>, in_transaction: bool) -> Option<Woke> {
+pub(super) fn asked(slot: &CancelSlot, cx: &Context<'_>, in_transaction: bool) -> Option<Woke> {
     match slot.asked(cx) {
         0 => None,
         asked if asked & KILL != 0 => Some(Woke::Shutdown),
@@ -473,14 +525,18 @@ fn asked(slot: &CancelSlot, cx: &Context<'_>, in_transaction: bool) -> Option<Wo
     }
 }
 
-enum Woke {
+/// Why an idle client is looked at.
+pub(super) enum Woke {
+    /// It said something.
     Data,
+    /// It left.
     Gone,
+    /// It is to go.
     Shutdown,
     /// The configuration has changed.
     Refresh,
     /// It ends with this.
-    Late(ErrorReport),
+    Late(Box<ErrorReport>),
 }
 
 #[cfg(test)]

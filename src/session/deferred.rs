@@ -21,7 +21,9 @@ impl Client {
         }
         if self.server.is_none() {
             let shard = self.home_of_deferred();
-            return Ok(Some(self.lease_for(shard, true)));
+            if let Some(step) = self.lease_for(shard, true) {
+                return Ok(Some(step));
+            }
         }
         self.emit_deferred(None);
         Ok(None)

@@ -7,7 +7,7 @@ use super::client::{Client, Place};
 use super::ears::Intent;
 use super::fanout::FanoutPlan;
 use super::txn::Txn;
-use crate::cluster::Need;
+use crate::cluster::{Leased, Need};
 use crate::exec::Expect;
 use crate::route::{Access, Route, Target};
 use crate::shard::ShardId;
@@ -22,6 +22,8 @@ pub(super) enum Step {
     Wait,
     /// A server of a shard.
     Lease { shard: ShardId, need: Need },
+    /// The settings of this session on a server that was taken.
+    Apply(Box<Leased>),
     /// All answers, and the end of the batch; the server is given back if no transaction is open.
     Drain,
     /// All answers owed so far; the batch may stay open.

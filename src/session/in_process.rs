@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use tokio::net::UnixStream;
 
 use super::proxy::{Counted, Proxy};
+use super::rest::Resting;
 use super::{Admitted, StartError};
 use crate::config::User;
 use crate::pool::Stream;
@@ -48,8 +49,9 @@ impl Proxy {
         let proxy = self.clone();
         tokio::spawn(async move {
             let live = async {
-                if let Some(client) = proxy.welcome(admitted, "in process", Some(application)).await {
-                    client.run().await;
+                let welcome = proxy.welcome(admitted, "in process", Some(application)).await;
+                if let Some((resting, said)) = welcome {
+                    Resting::live(&mut Some(resting), said).await;
                 }
             };
             if std::panic::AssertUnwindSafe(live).catch_unwind().await.is_err() {

@@ -18,56 +18,88 @@ use crate::wire::{BackendWriter, ClientFacing, ErrorReport, FrontendWriter, SqlS
 /// The reported parameter that may differ between the servers of a herd without being anybody's setting.
 const SERVER_VERSION: &str = "server_version";
 
+/// What came of taking a server without waiting.
+pub(super) enum Joined {
+    /// It is at work.
+    Now,
+    /// One is there, but has the settings of another session.
+    With(Box<Leased>),
+    /// None is idle.
+    Waits,
+}
+
 impl Client {
-    /// Takes a server of `shard` into this turn, brings it to the client's settings and into its transaction.
-    pub(super) async fn join(&mut self, shard: ShardId, need: Need) -> Flow {
-        let Place::Database { served, pools } = &self.place else { return Flow::End };
-        let found = self.kept.iter().position(|k| k.leased.server().shard == shard);
-        let leased = match found {
+    /// Takes a server of `shard` into this turn if one can be had without waiting: the common case.
+    pub(super) fn join_now(&mut self, shard: ShardId, need: Need) -> Joined {
+        let Place::Database { served, pools } = &self.place else { return Joined::Waits };
+        let leased = match self.kept.iter().position(|k| k.leased.server().shard == shard) {
             Some(at) => {
                 let kept = self.kept.swap_remove(at);
                 self.turn.new_pins = kept.pins;
-                Ok(kept.leased)
+                kept.leased
             }
             None => match served.cluster.lease_now(pools, shard, need) {
-                Some(leased) => Ok(leased),
-                None => {
-                    let asked = Instant::now();
-                    self.stats.set_state(SessionState::Waiting);
-                    let wait = Box::pin(self.cancel.unless_cancelled(unless_gone(
-                        &self.stream,
-                        served.cluster.lease(pools, shard, need),
-                    )));
-                    let leased = wait.await;
-                    self.stats.set_state(SessionState::Active);
-                    self.note_queued(asked.elapsed());
-                    match leased {
-                        Ok(Some(leased)) => leased,
-                        Ok(None) => return Flow::End,
-                        Err(GivenUp) => {
-                            self.refuse(&cancelled());
-                            return Flow::Continue;
-                        }
-                    }
-                }
+                Some(leased) => leased,
+                None => return Joined::Waits,
             },
         };
-        let mut leased = match leased {
-            Ok(leased) => leased,
-            Err(ClusterError::Retired) => return self.replan(),
-            Err(error) => {
+        if !leased.is_applied(&self.vars.settings) {
+            return Joined::With(Box::new(leased));
+        }
+        self.enter(leased);
+        Joined::Now
+    }
+
+    /// Waits for a server of `shard` and takes it into this turn.
+    pub(super) async fn join(&mut self, shard: ShardId, need: Need) -> Flow {
+        match self.join_now(shard, need) {
+            Joined::Now => return Flow::Continue,
+            Joined::With(leased) => return self.join_with(*leased).await,
+            Joined::Waits => {}
+        }
+        let Place::Database { served, pools } = &self.place else { return Flow::End };
+        let asked = Instant::now();
+        self.stats.set_state(SessionState::Waiting);
+        let wait =
+            self.cancel.unless_cancelled(unless_gone(&self.stream, served.cluster.lease(pools, shard, need)));
+        let leased = Box::pin(wait).await;
+        self.stats.set_state(SessionState::Active);
+        self.note_queued(asked.elapsed());
+        match leased {
+            Ok(Some(Ok(leased))) => self.join_with(leased).await,
+            Ok(None) => Flow::End,
+            Err(GivenUp) => {
+                self.refuse(&cancelled());
+                Flow::Continue
+            }
+            Ok(Some(Err(ClusterError::Retired))) => self.replan(),
+            Ok(Some(Err(error))) => {
                 self.refuse(&error.report());
+                Flow::Continue
+            }
+        }
+    }
+
+    /// Brings a server to the client's settings and takes it into this turn.
+    pub(super) async fn join_with(&mut self, mut leased: Leased) -> Flow {
+        if !leased.is_applied(&self.vars.settings) {
+            leased.mark_dirty();
+            self.cancel.add(&leased);
+            let applied = Box::pin(leased.apply(&self.vars.settings)).await;
+            if let Err(error) = applied {
+                Box::pin(self.settings_refused(leased, error)).await;
                 return Flow::Continue;
             }
-        };
+            self.cancel.clear().await;
+        }
+        self.enter(leased);
+        Flow::Continue
+    }
+
+    /// The server, at the client's settings, is now the one at work; it follows the client into its transaction.
+    fn enter(&mut self, mut leased: Leased) {
         leased.mark_dirty();
         self.cancel.add(&leased);
-        if !leased.is_applied(&self.vars.settings)
-            && let Err(error) = Box::pin(leased.apply(&self.vars.settings)).await
-        {
-            Box::pin(self.settings_refused(leased, error)).await;
-            return Flow::Continue;
-        }
         self.x.start();
         if !std::sync::Arc::ptr_eq(&self.reported, &leased.parameters) {
             self.tell_parameters(&mut leased);
@@ -80,7 +112,6 @@ impl Client {
             self.turn.saved = Some(self.vars.clone());
         }
         self.server = Some(leased);
-        Flow::Continue
     }
 
     /// The client is told what is other on this server than it was told last: its settings are the same on all

@@ -30,6 +30,7 @@ mod refusal; // why a client was not let in
 mod refuse; // errors of the proxy's own
 mod reload; // a changed configuration comes into force
 mod reset; // RESET, DISCARD ALL, commands
+mod rest; // a client while nothing is asked of it
 mod served; // a database as sessions use it
 mod startup; // from an accepted socket to a known user
 mod tls; // TLS towards clients

@@ -3,6 +3,7 @@
 
 use super::client::{Client, Effect, Place};
 use super::feed::Step;
+use super::join::Joined;
 use super::txn::Txn;
 use crate::cluster::Need;
 use crate::exec::Expect;
@@ -19,7 +20,12 @@ impl Client {
             Target::Fanout(_) => return self.place_fanout(),
         };
         let read = route.access == Access::Read && route.pin.is_none();
-        let Some(server) = &self.server else { return Ok(Some(self.lease_for(shard, read))) };
+        if self.server.is_none()
+            && let Some(step) = self.lease_for(shard, read)
+        {
+            return Ok(Some(step));
+        }
+        let Some(server) = &self.server else { return Ok(Some(Step::End)) };
         let here = server.server().shard;
         let same_shard = shard.is_none_or(|s| s == here);
         if self.is_open_failed()
@@ -52,7 +58,8 @@ impl Client {
         self.turn.only_reads = false;
     }
 
-    pub(super) fn lease_for(&mut self, shard: Option<ShardId>, read: bool) -> Step {
+    /// A server of a shard; `None`: one was idle and has joined already.
+    pub(super) fn lease_for(&mut self, shard: Option<ShardId>, read: bool) -> Option<Step> {
         let default = self.default_shard();
         let shard = shard.or_else(|| self.kept.first().map(|k| k.leased.server().shard)).unwrap_or(default);
         let replica = match &self.txn {
@@ -63,7 +70,11 @@ impl Client {
             Txn::Open(_) => false,
         };
         let need = if replica { self.read_need(shard) } else { Need::PRIMARY };
-        Step::Lease { shard, need }
+        match self.join_now(shard, need) {
+            Joined::Now => None,
+            Joined::With(leased) => Some(Step::Apply(leased)),
+            Joined::Waits => Some(Step::Lease { shard, need }),
+        }
     }
 
     pub(super) fn place_fanout(&mut self) -> Result<Option<Step>, RouteError> {

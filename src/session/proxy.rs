@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicU64, AtomicUsize,
@@ -20,17 +21,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::cancels::{CancelSlot, Cancels, REFRESH};
-use super::client::{Client, Place, Turn};
+use super::client::Place;
 use super::prepared::Named;
+use super::rest::Resting;
 use super::served::{Report, ReportError, Served};
-use super::txn::Txn;
 use super::vars::Vars;
 use super::{ADMIN_DATABASE, Admission, Admitted, Door, DoorError, admit};
 use crate::admin;
 use crate::catalog::Catalog;
 use crate::cluster::Cluster;
-use crate::config::{Config, PoolMode};
-use crate::exec::Exchange;
+use crate::config::Config;
 use crate::pool::{ServerTlsSettings, TlsSetupError};
 use crate::route::Router;
 use crate::shard::{Map, ShardId};
@@ -219,7 +219,9 @@ impl Proxy {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    tokio::spawn(self.clone().client(stream, peer));
+                    // Boxed: it is long over when the client lives.
+                    let login = Box::pin(self.clone().login(stream, peer));
+                    tokio::spawn(self.clone().client(login, peer));
                 }
                 Err(error) => {
                     // Out of descriptors: accepting at once again would only spin.
@@ -253,38 +255,43 @@ impl Proxy {
         tokio::time::timeout(limit, gone).await.is_ok()
     }
 
-    async fn client(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+    async fn client(
+        self: Arc<Self>,
+        login: Pin<Box<impl Future<Output = Option<(Resting, BytesMut)>>>>,
+        peer: SocketAddr,
+    ) {
         self.clients.fetch_add(1, Relaxed);
-        let counted = Counted(self.clone());
+        let _counted = Counted(self);
+        let live = async {
+            let Some((resting, said)) = login.await else { return };
+            Resting::live(&mut Some(resting), said).await;
+        };
         // A panic ends this client only; it is told, and the servers it held are closed as dirty.
-        let lived = std::panic::AssertUnwindSafe(self.clone().live(stream, peer)).catch_unwind().await;
-        if lived.is_err() {
+        if std::panic::AssertUnwindSafe(live).catch_unwind().await.is_err() {
             tracing::error!(%peer, "a session panicked; its connection is closed");
         }
-        drop(counted);
     }
 
-    async fn live(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+    /// From an accepted socket to a client ready for its first statement, and what it has said already.
+    async fn login(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) -> Option<(Resting, BytesMut)> {
         let door = self.door.load_full();
         let admitted = match admit(stream, peer, &door).await {
             Ok(Admission::Client(admitted)) => admitted,
             Ok(Admission::Cancel { pid, secret }) => {
                 self.cancels.deliver(pid, &secret).await;
-                return;
+                return None;
             }
-            Ok(Admission::Gone) => return,
+            Ok(Admission::Gone) => return None,
             Err(refusal) => {
                 tracing::info!(%peer, why = %refusal.why, "a client was refused");
                 if let Some(report) = refusal.report {
                     self.record(&report, "", "");
                 }
-                return;
+                return None;
             }
         };
         drop(door);
-        if let Some(client) = self.welcome(*admitted, &peer.to_string(), None).await {
-            client.run().await;
-        }
+        self.welcome(*admitted, &peer.to_string(), None).await
     }
 
     pub(super) fn record(&self, report: &ErrorReport, user: &str, database: &str) {
@@ -306,7 +313,7 @@ impl Proxy {
         mut admitted: Admitted,
         peer: &str,
         application: Option<&str>,
-    ) -> Option<Client> {
+    ) -> Option<(Resting, BytesMut)> {
         let generation = self.generation.load(Acquire);
         let prepared = self.prepare(&admitted).await;
         let (place, vars, report) = match prepared {
@@ -351,14 +358,7 @@ impl Proxy {
             tls: admitted.is_tls,
         });
         let config = self.config();
-        let mut x = Exchange::new();
-        x.finishes.measure(config.statistics);
-        if let Place::Database { served, .. } = &place
-            && served.cluster.config().pool_mode == PoolMode::Session
-        {
-            x.pass_notifications(Some(cancel.id));
-        }
-        Some(Client {
+        let resting = Resting {
             proxy: self.clone(),
             database: self.stats.database(&admitted.database),
             config,
@@ -368,21 +368,12 @@ impl Proxy {
             stats,
             cancel,
             stream: admitted.stream,
-            inbuf: admitted.leftover,
-            x,
             vars,
             reported: report.parameters.clone(),
-            txn: Txn::None,
-            server: None,
-            kept: SmallVec::new(),
             statements: Named::default(),
-            portals: Named::default(),
             writes: SmallVec::new(),
-            turn: Turn::default(),
-            ears: None,
-            ending: None,
-            replay: BytesMut::new(),
-        })
+        };
+        Some((resting, admitted.leftover))
     }
 
     async fn prepare(&self, admitted: &Admitted) -> Result<(Place, Arc<Vars>, Arc<Report>), ErrorReport> {
@@ -419,6 +410,7 @@ impl Proxy {
                 }
             })?;
         Arc::make_mut(&mut vars).logged_in(settings, &report.search_path, &admitted.user.server_user);
+        let vars = report.share(vars);
         Ok((Place::Database { served, pools }, vars, report))
     }
 
@@ -469,5 +461,10 @@ fn admin_report(user: &str) -> Report {
         ("session_authorization", user),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()));
-    Report { parameters: Arc::new(parameters.into()), standby: true, search_path: Vec::new() }
+    Report {
+        parameters: Arc::new(parameters.into()),
+        standby: true,
+        search_path: Vec::new(),
+        vars: Mutex::default(),
+    }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 
+use super::vars::Vars;
 use crate::cluster::{Cluster, ClusterError, Need, Schema, UserPools};
 use crate::exec::Hub;
 use crate::pool::{ServerError, Settings};
@@ -14,6 +15,9 @@ use crate::route::Router;
 
 /// Different sets of startup parameters whose reports are remembered.
 const REPORTS: usize = 1024;
+
+/// Different values of the proxy's own parameters, under one set of reports, that clients share.
+const SHARED: usize = 8;
 
 /// Asks for the schemas that bare names are looked for in.
 const SEARCH_PATH: &str = "SELECT pg_catalog.array_to_string(pg_catalog.current_schemas(false), E'\\n')";
@@ -38,6 +42,22 @@ pub(super) struct Report {
     pub(super) standby: bool,
     /// The schemas that bare names are looked for in: the user, its role's settings and `$user` taken into account.
     pub(super) search_path: Vec<String>,
+    /// Those of clients that have logged in: equal ones are one.
+    pub(super) vars: Mutex<Vec<Arc<Vars>>>,
+}
+
+impl Report {
+    /// The same value as other clients have, if one has.
+    pub(super) fn share(&self, vars: Arc<Vars>) -> Arc<Vars> {
+        let mut known = self.vars.lock();
+        if let Some(same) = known.iter().find(|k| **k == vars) {
+            return same.clone();
+        }
+        if known.len() < SHARED {
+            known.push(vars.clone());
+        }
+        vars
+    }
 }
 
 /// What reports depend on: user on the servers, version of the schema, startup parameters.
@@ -121,7 +141,7 @@ impl Served {
         let search_path = path.unwrap_or_default().lines().map(str::to_owned).collect();
         let known = leased.parameters.clone();
         let standby = leased.is_standby().is_some(); // PostgreSQL 14 and later say so
-        let report = Arc::new(Report { parameters: known, standby, search_path });
+        let report = Arc::new(Report { parameters: known, standby, search_path, vars: Mutex::default() });
         let mut reports = self.reports.lock();
         if reports.len() >= REPORTS {
             reports.clear();

@@ -7,7 +7,7 @@ use std::task::Poll;
 use tokio::time::Instant;
 
 use super::cancels::KILL;
-use super::client::{Client, Flow, Turn};
+use super::client::{Client, Flow};
 use super::feed::Step;
 use crate::exec::{Event, Watch};
 
@@ -49,7 +49,8 @@ impl Client {
                         self.pump(Until::Client).await
                     }
                 }
-                Step::Lease { shard, need } => self.join(shard, need).await,
+                Step::Lease { shard, need } => Box::pin(self.join(shard, need)).await,
+                Step::Apply(leased) => Box::pin(self.join_with(*leased)).await,
                 Step::Drain => {
                     let flow = self.pump(Until::Drained).await;
                     if flow == Flow::Continue {
@@ -79,12 +80,7 @@ impl Client {
     }
 
     fn end_turn(&mut self) {
-        // A CopyData that the server no longer wanted may still be under way: its rest is no message.
-        // What a transaction has left on its server counts until it is given back, however many turns later.
-        let Turn { skip, copy_rest, touched, spoiled, read_schema, new_pins, doubt, .. } =
-            std::mem::take(&mut self.turn);
-        self.turn =
-            Turn { skip, copy_rest, touched, spoiled, read_schema, new_pins, doubt, ..Turn::default() };
+        self.turn.end();
         // Answered without a server, or by one: nothing of it is ever sent again.
         self.replay.clear();
     }

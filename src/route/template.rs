@@ -1,0 +1,231 @@
+//! The short way to a statement that was seen with other literals: its text laid over one that is known.
+//! Must not know plans. Where the bytes between the literals are the same, so are the tokens; only literals are lexed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use super::bytes::{Class, class, is_word_byte};
+use super::cache::Cache;
+use super::fingerprint::Literals;
+use super::lex::{Lexer, LiteralAt, TokenKind};
+use super::work::Work;
+use super::{Env, Statement};
+
+/// A text that differs from the one known under its beginning takes that place once in so many times: texts that
+/// alternate would else be copied each time.
+const REPLACE: u32 = 16;
+
+/// Texts of one statement by what stands before their first literal.
+#[derive(Debug)]
+pub(super) struct Templates {
+    known: Cache<Arc<Template>>,
+    misses: AtomicU32,
+}
+
+#[derive(Debug)]
+struct Template {
+    text: Box<[u8]>,
+    start: usize,
+    /// Bytes after the statement: a semicolon, blanks, comments.
+    after: usize,
+    /// Relative to `start`.
+    literals: Literals,
+    work: Arc<Work>,
+}
+
+impl Templates {
+    pub(super) fn new(entries: usize) -> Self {
+        Self { known: Cache::new(entries), misses: AtomicU32::new(0) }
+    }
+
+    /// The statement that a text is, if one is known that differs in the values of literals only.
+    pub(super) fn get(&self, text: &[u8], env: &Env) -> Option<Statement> {
+        if env.foreign_encoding {
+            return None; // whether such a text can be lexed at all depends on its literals
+        }
+        self.known.get(head(text), env)?.lay_over(text, env.nonstandard_strings)
+    }
+
+    /// Keeps a text that is one statement, worked out for any values of its literals.
+    pub(super) fn insert(&self, text: &[u8], env: &Env, statement: &Statement) {
+        let head = head(text);
+        if env.foreign_encoding
+            || statement.hint.is_some()
+            || (self.known.get(head, env).is_some()
+                && !self.misses.fetch_add(1, Relaxed).is_multiple_of(REPLACE))
+        {
+            return;
+        }
+        let template = Template {
+            text: text.into(),
+            start: statement.span.start,
+            after: text.len() - statement.span.end,
+            literals: statement.literals.clone(),
+            work: Arc::clone(&statement.work),
+        };
+        self.known.insert(head, env, Arc::new(template));
+    }
+}
+
+impl Template {
+    fn lay_over(&self, text: &[u8], nonstandard: bool) -> Option<Statement> {
+        let (mut known, mut at) = (0, 0);
+        let mut literals = Literals::new();
+        for literal in &self.literals {
+            let begins = self.start + literal.span.start as usize;
+            let between = self.text.get(known..begins)?;
+            if text.get(at..at + between.len())? != between {
+                return None;
+            }
+            at += between.len();
+            // A literal that begins otherwise (`.5` for `5`) might be one with what stands before it.
+            if class(*text.get(at)?) != class(*self.text.get(begins)?) {
+                return None;
+            }
+            let token = Lexer::at(text, at, nonstandard).advance();
+            if token.start != at || token.kind != TokenKind::Literal(literal.kind) {
+                return None;
+            }
+            let span = (at - self.start) as u32..(token.end - self.start) as u32;
+            literals.push(LiteralAt { span, kind: literal.kind });
+            (known, at) = (self.start + literal.span.end as usize, token.end);
+        }
+        if text.get(at..)? != self.text.get(known..)? {
+            return None;
+        }
+        let span = self.start..text.len() - self.after;
+        Some(Statement { span, work: Arc::clone(&self.work), literals, hint: None, fresh: false })
+    }
+}
+
+/// What stands before the first byte that may begin a literal with a value; all of it if there is none.
+fn head(text: &[u8]) -> &[u8] {
+    let mut before = 0;
+    let found = text.iter().position(|byte| {
+        let begins = match class(*byte) {
+            Class::Quote => true,
+            Class::Digit => !is_word_byte(before), // else part of a name, or of `$1`
+            Class::Dollar => before == b'$',
+            Class::Space
+            | Class::Letter
+            | Class::DoubleQuote
+            | Class::Dot
+            | Class::Colon
+            | Class::Operator
+            | Class::Symbol => before == b'$', // `$tag$`
+        };
+        before = *byte;
+        begins
+    });
+    text.get(..found.unwrap_or(text.len())).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::route::fingerprint::split;
+
+    fn whole(text: &str) -> Option<Statement> {
+        let mut pieces = split(text.as_bytes(), false, true).statements;
+        if pieces.len() != 1 {
+            return None;
+        }
+        let piece = pieces.pop()?;
+        let hint = None;
+        Some(Statement {
+            span: piece.span,
+            work: Arc::new(Work::empty()),
+            literals: piece.literals,
+            hint,
+            fresh: true,
+        })
+    }
+
+    /// What a text is found to be after `known` was kept.
+    fn found(known: &str, text: &str) -> Option<Statement> {
+        let (templates, env) = (Templates::new(10), Env::default());
+        templates.insert(known.as_bytes(), &env, &whole(known)?);
+        templates.get(text.as_bytes(), &env)
+    }
+
+    #[test]
+    fn a_text_with_other_values_is_found_and_its_literals_are_its_own() {
+        for (known, text) in [
+            (
+                "select * from t where a = 'x' and b in (1, 2) ;",
+                "select * from t where a = 'it''s' and b in (10, 200) ;",
+            ),
+            ("select c1 from t1 where a = 1", "select c1 from t1 where a = 123456789"),
+            ("/* c 1 */ select E'a', $$b$$, 1.5", "/* c 1 */ select E'\\'', $$$$, 2e10"),
+            ("select $1, $2", "select $1, $2"),
+            ("select a from t where k = $1 and x = 7 -- c", "select a from t where k = $1 and x = 8 -- c"),
+        ] {
+            let got = found(known, text).expect(text);
+            let want = whole(text).unwrap();
+            assert_eq!((got.span, got.literals), (want.span, want.literals), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_differs_in_more_than_values_is_not_found() {
+        for (known, text) in [
+            ("select 1", "select 1.5"),
+            ("select 1", "select 'a'"),
+            ("select 1", "select 1, 2"),
+            ("select 1, 2", "select 1"),
+            ("select 1", "select 1 from t"),
+            ("select 'a'", "select 'a' 'b'"),
+            ("select 'a'", "select 'a'\n'b'"),
+            ("select 'a'", "select 'a"),
+            ("select 'a' from t", "select 'a' from u where x = '"),
+            ("select a.5", "select a5.5"),
+            ("select U&'a'", "select U&'a' UESCAPE '!'"),
+            ("select 1; ", "select 1; select 2; "),
+            ("select 0", "select 0x1f"),
+        ] {
+            assert!(found(known, text).is_none(), "{known} / {text}");
+        }
+        let nonstandard = Env { nonstandard_strings: true, ..Env::default() };
+        let templates = Templates::new(10);
+        templates.insert(b"select 'a'", &nonstandard, &whole("select 'a'").unwrap());
+        assert!(templates.get(br"select 'a\'", &nonstandard).is_none(), "the quote is escaped");
+        assert!(templates.get(b"select 'a'", &Env::default()).is_none());
+    }
+
+    #[test]
+    fn of_texts_with_one_beginning_that_alternate_one_is_kept() {
+        let (templates, env) = (Templates::new(10), Env::default());
+        let texts = ["values (1)", "values (1, 2)"];
+        for _ in 0..100 {
+            for text in texts {
+                if templates.get(text.as_bytes(), &env).is_none() {
+                    templates.insert(text.as_bytes(), &env, &whole(text).unwrap());
+                }
+            }
+        }
+        assert!(templates.misses.load(Relaxed) < 120);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_found_is_what_a_reading_of_the_whole_text_finds(
+            known in "(a|b|1|2|'|\\.|\\$|\"|-|E|U&|e|x| |,|\n){1,14}",
+            text in "(a|b|1|2|'|\\.|\\$|\"|-|E|U&|e|x| |,|\n){1,14}",
+            same in any::<bool>(),
+        ) {
+            let text = if same { known.replace('1', "22").replace("2", "1") } else { text };
+            if split(known.as_bytes(), false, true).unterminated.is_none()
+                && let Some(got) = found(&known, &text)
+            {
+                prop_assert!(split(text.as_bytes(), false, true).unterminated.is_none());
+                let want = whole(&text).expect("one statement");
+                prop_assert_eq!((got.span, got.literals), (want.span, want.literals));
+                let form = |t: &str| split(t.as_bytes(), false, true).forms;
+                let trimmed = |f: Vec<u8>| { let end = f.iter().rposition(|b| *b != 0).map_or(0, |i| i + 1); f[..end].to_vec() };
+                prop_assert_eq!(trimmed(form(&known)), trimmed(form(&text)));
+            }
+        }
+    }
+}
