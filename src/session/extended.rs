@@ -13,6 +13,7 @@ use super::feed::{Fed, Step};
 use super::measure::{Note, Part};
 use super::prepared::{ClientStatement, Portal, key_of};
 use super::query::passed_on;
+use super::txn::Txn;
 use crate::exec::{Expect, Request};
 use crate::route::{Kind, Param, Route, RouteError, SetParameter, Statement, Target};
 use crate::shard::ShardSet;
@@ -299,6 +300,7 @@ impl Client {
     }
 
     fn describe_portal(&mut self, name: &str) -> Fed {
+        let (here, cursor) = (self.server.is_some(), self.may_be_cursor());
         match self.portals.get_mut(name) {
             Some(Portal::Fanout { describe, .. }) => {
                 *describe = true; // answered together with the rows
@@ -313,7 +315,7 @@ impl Client {
                 }
                 Fed::Next
             }
-            Some(Portal::Server { .. }) if self.server.is_some() => {
+            found if matches!(found, Some(Portal::Server { .. })) && here || found.is_none() && cursor => {
                 self.emit_deferred(None);
                 self.x.up.put_target(b'D', DescribeTarget::Portal(name));
                 self.x.expect(Expect::DescribePortal);
@@ -324,6 +326,11 @@ impl Client {
                 Fed::Next
             }
         }
+    }
+
+    /// A portal of that name that no Bind has made may be a cursor, which is one too: the server knows.
+    fn may_be_cursor(&self) -> bool {
+        self.server.is_some() && matches!(self.txn, Txn::Open(_))
     }
 
     pub(super) fn on_execute(&mut self, body: &[u8]) -> Result<Fed, WireError> {
@@ -344,6 +351,12 @@ impl Client {
             Some(Portal::Local { statement, tail }) => Ok(self.execute_local(&statement, &tail)),
             Some(Portal::Fanout { statement, tail, shards, note, describe }) => {
                 Ok(self.execute_fanout(&statement, &tail, (shards, note), describe, limit))
+            }
+            None if self.may_be_cursor() => {
+                self.emit_deferred(None);
+                self.x.up.put_execute(name, limit);
+                self.x.expect(Expect::Execute { mark: 0 });
+                Ok(Fed::Next)
             }
             Some(Portal::Server { .. }) | None => {
                 self.refuse_extended(&no_portal(name));
@@ -426,7 +439,12 @@ impl Client {
             }
             DescribeTarget::Portal(name) => {
                 let portal = self.portals.remove(name);
-                if matches!(portal, Some(Portal::Server { .. })) && self.server.is_some() {
+                let on_server = match portal {
+                    Some(Portal::Server { .. }) => self.server.is_some(),
+                    Some(Portal::Local { .. } | Portal::Fanout { .. }) => false,
+                    None => self.may_be_cursor(),
+                };
+                if on_server {
                     self.x.up.put_target(b'C', DescribeTarget::Portal(name));
                     self.x.expect(Expect::Close { forward: true });
                 } else {

@@ -48,6 +48,24 @@ impl Raw {
         }
     }
 
+    /// Connects to a server itself, as `app`.
+    pub async fn direct(pg: &super::Pg) -> Self {
+        let endpoint = pgherd::pool::Endpoint {
+            host: "127.0.0.1".into(),
+            port: pg.port,
+            database: pgherd::local::APP_DATABASE.into(),
+            user: pgherd::local::APP_USER.into(),
+            password: Some(pgherd::local::APP_PASSWORD.to_owned().into()),
+            tls: pgherd::pool::ServerTlsSettings::disabled().unwrap(),
+            connect_timeout: PATIENCE,
+            parameters: Vec::new(),
+            keys: Default::default(),
+        };
+        let opened = pgherd::pool::connect(&endpoint).await.unwrap();
+        let pgherd::pool::Stream::Plain(stream) = opened.stream else { panic!("not a plain socket") };
+        Self { stream, buf: opened.leftover, out: BytesMut::new(), key: Vec::new() }
+    }
+
     /// The next message; `None` if the connection is closed.
     pub async fn next(&mut self) -> Option<Message> {
         loop {
