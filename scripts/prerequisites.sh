@@ -16,6 +16,7 @@ has curl || lacks+=(curl)
 has node || lacks+=(nodejs)
 has npm || lacks+=(npm)
 has chromium || has chromium-browser || has google-chrome || lacks+=(chromium)
+has prometheus && has promtool || lacks+=(prometheus)
 if [ "${1:-}" = --bench ]; then
     has pgbouncer || [ -x /usr/sbin/pgbouncer ] || lacks+=(pgbouncer)
     has ab || lacks+=(apache2-utils)

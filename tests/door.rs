@@ -99,6 +99,7 @@ fn config() -> Config {
         ],
         databases: vec![database("shop"), database("other")],
         tls: None,
+        slow: None,
         statistics: true,
         limits: Limits {
             max_clients: 100,

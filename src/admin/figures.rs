@@ -6,9 +6,12 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::Herd;
-use crate::cluster::DatabaseStatus;
+use crate::cluster::{DatabaseStatus, Health, ServerStatus};
+use crate::config::Role;
 use crate::shard::ShardId;
-use crate::stats::{Analytics, Figures, Point, ShardFigures, ShardHistogram, StatementRow};
+use crate::stats::{
+    Analytics, Figures, Point, ServerGauge, ShardFigures, ShardHistogram, StatementRow, Surroundings,
+};
 
 /// One error that happened.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -77,6 +80,32 @@ impl Herd {
         }
         all.shards.sort_by(|a, b| (&a.database, &a.shard).cmp(&(&b.database, &b.shard)));
         all
+    }
+
+    /// What Prometheus is told beside the statistics.
+    #[must_use]
+    pub fn surroundings(&self) -> Surroundings {
+        let gauge = |s: &ServerStatus| ServerGauge {
+            database: s.database.clone(),
+            shard: s.shard.clone(),
+            address: s.address.clone(),
+            role: match s.role.unwrap_or(s.expected_role) {
+                Role::Primary => "primary",
+                Role::Replica => "replica",
+            },
+            up: matches!(s.health, Health::Up | Health::Lagging),
+            lag_bytes: s.lag_bytes,
+            lag_us: s.lag_us,
+        };
+        let partitions = self.stats.partitions().into_iter().filter_map(|(database, id, count)| {
+            let name = self.status(&database)?.map.partition(id)?.name.clone();
+            Some((database, name, count))
+        });
+        Surroundings {
+            started: self.started,
+            servers: self.databases.iter().flat_map(|d| &d.servers).map(gauge).collect(),
+            partitions: partitions.collect(),
+        }
     }
 
     /// What happened in each `step` of the last `range`, oldest first.

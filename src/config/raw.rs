@@ -60,6 +60,7 @@ pub(super) struct RawTimeouts {
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawLog {
+    pub(super) min_duration_ms: Field<u64>,
     pub(super) filter: Field<String>,
     pub(super) format: Field<String>,
 }

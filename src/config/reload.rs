@@ -78,6 +78,8 @@ fn settings(changes: &mut Changes, old: &Config, new: &Config) {
         ("tls", old.tls != new.tls),
         ("proxy limits", old.limits != new.limits),
         ("timeouts", old.timeouts != new.timeouts),
+        ("log.min_duration_ms", old.slow != new.slow),
+        ("proxy.statistics", old.statistics != new.statistics),
     ] {
         if differs {
             changes.applied.push(what.to_owned());

@@ -34,6 +34,8 @@ pub struct Config {
     pub log: Log,
     /// The HTTP server; `None` is off.
     pub http: Option<Http>,
+    /// Statements that take so long are logged.
+    pub slow: Option<Duration>,
     /// Whether statements are counted and timed.
     pub statistics: bool,
 }

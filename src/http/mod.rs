@@ -4,6 +4,7 @@
 //! A file with endpoints has one `routes()`, which `router` merges into the group whose rights fit. Each endpoint says
 //! with `#[utoipa::path]` what it takes and gives; from this `/api/openapi.json` is made.
 
+mod analytics; // what happened, as JSON
 mod app; // what every endpoint shares
 mod auth; // who sends a request, and what he may
 mod body; // what a request carries
@@ -12,6 +13,7 @@ mod data; // rows: write, read, bulk-write
 mod error; // what a failed request is answered with
 mod health; // liveness, readiness, the state of every server
 mod link; // sessions on the proxy
+mod metrics; // what happened, as Prometheus reads it
 mod moment; // times as JSON has them
 mod openapi; // the description of it all
 mod router; // all endpoints, in groups of equal rights

@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::app::App;
 use super::error::HttpError;
-use super::{auth, dashboard, data, health, openapi};
+use super::{analytics, auth, dashboard, data, health, metrics, openapi};
 use crate::session::Proxy;
 use crate::wire::SqlState;
 
@@ -30,7 +30,8 @@ fn open() -> OpenApiRouter<App> {
 
 /// Users of the proxy may ask these.
 fn user() -> OpenApiRouter<App> {
-    OpenApiRouter::new().merge(health::routes()).merge(data::routes())
+    let figures = analytics::routes().merge(metrics::routes());
+    OpenApiRouter::new().merge(health::routes()).merge(data::routes()).merge(figures)
 }
 
 /// Users of the proxy may ask these, and the answer may take as long as it takes: they have ends of their own.
@@ -40,7 +41,7 @@ fn streamed() -> OpenApiRouter<App> {
 
 /// Users with `admin = true` may ask these.
 fn admin() -> OpenApiRouter<App> {
-    OpenApiRouter::new().merge(dashboard::routes())
+    OpenApiRouter::new().merge(dashboard::routes()).merge(analytics::admin_routes())
 }
 
 /// The whole server, ready for requests.

@@ -5,12 +5,14 @@
 use std::num::NonZeroU16;
 
 use smallvec::SmallVec;
+use tracing::Span;
 
 use super::client::{Client, Place};
+use crate::cluster::Leased;
 use crate::exec::{How, Moment};
 use crate::route::{Access, Kind, Route, Statement, Target, Verb};
 use crate::shard::PartitionId;
-use crate::stats::{Class, Effect, Named, On, Ran, RouteKind, StatementSlot, Timing};
+use crate::stats::{Class, Effect, Named, On, Ran, RouteKind, StatementSlot, Stats, Timing};
 
 /// What is known of a statement before it runs.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +45,8 @@ struct Flight {
     came: Moment,
     /// So long after it came, µs.
     sent_us: u32,
+    /// Where it is traced, if it is.
+    span: Option<Box<Span>>,
 }
 
 /// What is measured in one turn.
@@ -130,7 +134,9 @@ impl Client {
             let queue_us = std::mem::take(&mut measured.queue_us);
             let came = self.turn.began.map_or_else(Moment::now, Moment::of);
             let note = Note { part, ..note };
-            measured.flights.push(Flight { note, queue_us, came, sent_us: 0 });
+            let span =
+                tracing::enabled!(tracing::Level::DEBUG).then(|| Box::new(note.span(self.proxy.stats())));
+            measured.flights.push(Flight { note, queue_us, came, sent_us: 0, span });
             measured.unsent += 1;
         }
     }
@@ -179,6 +185,19 @@ impl Client {
                     ran.database = self.database;
                     ran.rows = finish.rows;
                     ran.failed = finish.how == How::Failed;
+                    if let Some(span) = &flight.span {
+                        span.in_scope(|| {
+                            tracing::debug!(
+                                rows = ran.rows,
+                                failed = ran.failed,
+                                total_us = ran.timing.total_us,
+                                "statement ended"
+                            )
+                        });
+                    }
+                    if self.proxy.stats().is_slow(ran.timing.total_us) {
+                        self.log_slow(&ran, self.server.as_ref());
+                    }
                     if flight.note.part == Part::Again {
                         self.proxy.stats().ran_on(&ran);
                     } else {
@@ -257,18 +276,65 @@ impl Client {
         let queue_us = std::mem::take(&mut self.turn.measured.queue_us);
         let came = self.turn.began.map_or(start, Moment::of);
         let sent_us = brief(start.us_since(came));
-        let flight = Flight { note, queue_us, came, sent_us };
+        let flight = Flight { note, queue_us, came, sent_us, span: None };
         let mut ran = flight.ran(self.turn.measured.last, now);
         ran.database = self.database;
         ran.failed = outcome.is_none();
         ran.rows = outcome.unwrap_or_default();
         self.stats.count_statement();
+        if self.proxy.stats().is_slow(ran.timing.total_us) {
+            self.log_slow(&ran, None);
+        }
         self.proxy.stats().ran_on_many(&ran, on);
         self.turn.measured.last = Some(now);
     }
 }
 
+impl Client {
+    /// One line for a statement that took long; never a value of it.
+    #[cold]
+    fn log_slow(&self, ran: &Ran, server: Option<&Leased>) {
+        let (fingerprint, statement) = ran.statement.and_then(|s| self.proxy.stats().named(s)).unzip();
+        let role = server.map(|s| if s.is_replica() { "replica" } else { "primary" });
+        let info = self.stats.info();
+        tracing::info!(
+            database = %info.database,
+            user = %info.user,
+            session = info.id,
+            route = ran.route.as_str(),
+            shard = server.map(|s| s.server().shard_name.as_str()),
+            server = server.map(|s| s.server().config.address()),
+            role,
+            class = ran.class.as_str(),
+            fingerprint,
+            rows = ran.rows,
+            failed = ran.failed,
+            queue_us = ran.timing.queue_us,
+            server_us = ran.timing.server_us,
+            total_us = ran.timing.total_us,
+            statement = statement.as_deref(),
+            "slow statement"
+        );
+    }
+}
+
 impl Note {
+    /// What it is traced as.
+    #[cold]
+    fn span(&self, stats: &Stats) -> Span {
+        let (fingerprint, statement) = self.slot.and_then(|slot| stats.named(slot)).unzip();
+        let partition = self.partition.map(|id| id.get() - 1);
+        let (route, class) = (self.route.as_str(), self.class.as_str());
+        tracing::debug_span!(
+            "statement",
+            route,
+            class,
+            partition,
+            fingerprint,
+            statement = statement.as_deref()
+        )
+    }
+
     /// Where it is counted.
     pub(super) fn slot(&self) -> Option<StatementSlot> {
         self.slot

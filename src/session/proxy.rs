@@ -122,6 +122,7 @@ impl Proxy {
             shutdown: watch::channel(Shutdown::No).0,
             config: ArcSwap::new(config.clone()),
         });
+        proxy.stats.log_slower_than(config.slow);
         tokio::spawn(proxy.stats.clone().collect());
         for database in config.databases.iter().filter(|d| !d.is_wildcard()) {
             proxy.serve_database(&database.name)?;

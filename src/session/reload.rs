@@ -81,6 +81,7 @@ impl Proxy {
         let before = {
             let mut served = self.served.lock();
             self.config.store(config.clone());
+            self.stats.log_slower_than(config.slow);
             std::mem::replace(&mut *served, next.clone())
         };
         self.door.store(Arc::new(door));

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 use bytes::BytesMut;
 use smallvec::SmallVec;
 use tokio::time::Instant;
+use tracing::{Instrument as _, Span};
 
 use super::cancels::CancelSlot;
 use super::client::{Client, Flow, Place, Turn, Woke, asked};
@@ -114,10 +115,27 @@ impl Resting {
     fn woken(slot: &mut Option<Self>, woke: Woke, said: BytesMut) -> Option<Work> {
         let resting = slot.take()?;
         Some(match woke {
+            Woke::Data if tracing::enabled!(tracing::Level::DEBUG) => {
+                let span = resting.span();
+                Box::pin(work(resting, said).instrument(span))
+            }
             Woke::Data => Box::pin(work(resting, said)),
             Woke::Refresh => Box::pin(refresh(resting)),
             woke @ (Woke::Gone | Woke::Shutdown | Woke::Late(_)) => Box::pin(leave(resting, woke)),
         })
+    }
+
+    /// What is logged while it works belongs to its session.
+    #[cold]
+    fn span(&self) -> Span {
+        let info = self.stats.info();
+        tracing::debug_span!(
+            "session",
+            id = info.id,
+            user = %info.user,
+            database = %info.database,
+            peer = %info.address
+        )
     }
 
     /// Waits for the client, within the timeout.

@@ -14,9 +14,10 @@ use super::errors::{ErrorEvent, ErrorRow, Errors};
 use super::latency::{self, Class, LatencyRow, ServerLabel, ServerSlot, Where};
 use super::place::Places;
 use super::pool::{PoolLabel, PoolRow, PoolStats, Pools};
+use super::render;
 use super::session::{SessionInfo, SessionRow, SessionStats, Sessions, Traffic};
 use super::statements::{Call, DatabaseSlot, Generations, Named, RouteKind, StatementRow, StatementSlot};
-use super::times::{Counts, Timing};
+use super::times::{Counts, Recorded, Timing};
 use crate::shard::{PartitionId, ShardId, ShardSet};
 
 /// Databases told apart; what clients of more of them do is counted together. Only a `*` can bring up so many.
@@ -38,6 +39,8 @@ pub struct Stats {
     logins: AtomicU64,
     login_failures: AtomicU64,
     cancel_requests: AtomicU64,
+    /// Statements that take so long are logged, µs.
+    slow_us: AtomicU64,
     /// Slices count from here.
     started: Instant,
     started_at: SystemTime,
@@ -148,6 +151,7 @@ impl Default for Stats {
             logins: AtomicU64::new(0),
             login_failures: AtomicU64::new(0),
             cancel_requests: AtomicU64::new(0),
+            slow_us: AtomicU64::new(u64::MAX),
             started: Instant::now(),
             started_at: SystemTime::now(),
         }
@@ -274,6 +278,18 @@ impl Stats {
         self.collected.lock().statements.named(&self.generations, slot)
     }
 
+    /// From now on, statements that take so long are to be logged; `None`: none.
+    pub fn log_slower_than(&self, limit: Option<Duration>) {
+        let us = limit.map_or(u64::MAX, |limit| u64::try_from(limit.as_micros()).unwrap_or(u64::MAX));
+        self.slow_us.store(us, Relaxed);
+    }
+
+    /// Whether a statement that took so long is to be logged.
+    #[must_use]
+    pub fn is_slow(&self, total_us: u64) -> bool {
+        total_us >= self.slow_us.load(Relaxed)
+    }
+
     /// Registers a pool; the same label gives the same object as long as someone holds it.
     pub fn pool(&self, label: PoolLabel) -> Arc<PoolStats> {
         self.pools.get(label)
@@ -355,6 +371,12 @@ impl Stats {
 
     fn names(&self) -> Names {
         Names { servers: self.servers.read().clone(), databases: self.databases.read().clone() }
+    }
+
+    /// Times of each server, role and class since start.
+    pub(super) fn times(&self) -> Vec<(ServerLabel, &'static str, Class, Recorded<u64>)> {
+        let collected = self.collected();
+        render::times(&self.servers.read(), &collected.totals)
     }
 
     /// How many statements were routed in each way since start.

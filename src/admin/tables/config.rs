@@ -92,6 +92,7 @@ fn proxy(list: &mut List, config: &Config) {
     list.under("log.".to_owned());
     list.text("filter", &config.log.filter);
     list.text("format", if config.log.json { "json" } else { "text" });
+    list.ms("min_duration_ms", config.slow.unwrap_or_default());
 }
 
 /// Not of the file: what became of it since the start.

@@ -57,6 +57,7 @@ fn config(c: &mut Checker<'_>, raw: RawConfig) -> Config {
     let tls = limits::client_tls(c, raw.tls.as_ref());
     let timeouts = limits::timeouts(c, &raw.timeouts);
     let log = limits::log(c, &raw.log);
+    let slow = c.millis_or_never(raw.log.min_duration_ms.as_ref(), "log.min_duration_ms", 0);
     let pool = pool::pool(c, "pool", &raw.pool, &pool::defaults());
     let users = user::users(c, &raw, &listen);
     let databases = database::databases(c, &raw.database, &pool, &users);
@@ -72,6 +73,7 @@ fn config(c: &mut Checker<'_>, raw: RawConfig) -> Config {
         limits,
         timeouts,
         log,
+        slow,
         http,
         statistics: raw.proxy.statistics.as_ref().is_none_or(|on| *on.get_ref()),
     }
