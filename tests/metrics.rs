@@ -116,8 +116,7 @@ async fn prometheus_scrapes_it_and_the_examples_name_only_what_there_is() {
         if answer.status != 200 {
             return None; // not ready yet
         }
-        let value = answer.json()["data"]["result"][0]["value"][1].as_str()?.parse::<f64>().ok();
-        value
+        answer.json()["data"]["result"][0]["value"][1].as_str()?.parse::<f64>().ok()
     };
     eventually("Prometheus has scraped the proxy", PATIENCE, async || {
         ask("sum(pgherd_statements_total)").await
