@@ -181,3 +181,36 @@ async fn a_session_reads_its_own_writes_though_the_replica_is_behind() {
     .await;
     assert_eq!(rows(&client, &name).await, ["mine"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_whose_one_connection_is_ended_by_an_operator_stays_in_use() {
+    let front = Front::plain(0, Changes { pool: "size = 2", ..Changes::default() }).await;
+    let (victim, other) = (front.connect().await, front.connect().await);
+    for _ in 0..20 {
+        victim.batch_execute("begin").await.unwrap();
+        let pid = rows(&victim, "select pg_backend_pid()").await.remove(0);
+        front.herd.primary(0).sql(&format!("select pg_terminate_backend({pid})")).await;
+        // Its transaction is lost, and says so; nobody else notices.
+        eventually("the transaction is over", PATIENCE, async || {
+            victim.batch_execute("select 1").await.is_err().then_some(())
+        })
+        .await;
+        assert_eq!(rows(&other, "select 2").await, ["2"]);
+        other.batch_execute("create table if not exists t (i int)").await.unwrap();
+        if victim.is_closed() {
+            return;
+        }
+        victim.batch_execute("rollback").await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_whom_the_server_refuses_is_no_reason_to_keep_others_away() {
+    let front = Front::plain(0, Changes::default()).await;
+    front.herd.primary(0).sql("alter role app password 'another'").await;
+    let refused = front.try_connect("raw", "", "app").await;
+    assert!(refused.is_err() || refused.unwrap().batch_execute("select 1").await.is_err());
+    front.herd.primary(0).sql("alter role app password 'app'").await;
+    let client = front.connect().await;
+    assert_eq!(rows(&client, "select 1").await, ["1"]);
+}

@@ -326,3 +326,39 @@ async fn what_is_no_protocol_ends_that_session_only() {
     }
     nothing_leaked(&front).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transaction_control_inside_a_batch_means_what_the_batch_has_begun() {
+    let front = Front::plain(1, Changes::default()).await;
+    let mut raw = Raw::connect(&front).await;
+    raw.out.put_query(b"create table t (i int)");
+    assert_eq!(raw.ask().await, "CREATE_TABLE /I");
+    let insert = "insert into t values (1)";
+    // (statements of one batch, ReadyForQuery's status, what the next simple query does, rows afterwards)
+    for (batch, status, then, rows) in [
+        (&[insert, "rollback"][..], "/I", "select 1", "0"),
+        (&["select 1", "begin", insert, "rollback"], "/I", "select 1", "0"),
+        (&["begin", insert, "rollback"], "/I", "select 1", "0"),
+        (&[insert, "begin"], "/T", "rollback", "0"),
+        (&["select 1", "begin"], "/T", "rollback", "0"),
+        (&["select 1", "begin", "select 1"], "/T", "rollback", "0"),
+        (&["select 1", "begin", insert], "/T", "rollback", "0"),
+        (&["begin", insert, "commit", insert, "rollback"], "/I", "select 1", "1"),
+        (&[insert, "commit"], "/I", "select 1", "1"),
+        (&[insert, "begin", insert, "commit"], "/I", "select 1", "2"),
+        (&[insert, "begin"], "/T", "commit", "1"),
+    ] {
+        for sql in batch {
+            raw.statement(sql, false);
+        }
+        raw.out.put_sync();
+        let answer = raw.ask().await;
+        assert!(answer.ends_with(status), "{batch:?}: {answer}");
+        raw.out.put_query(then.as_bytes());
+        assert!(raw.ask().await.ends_with("/I"), "{batch:?}");
+        let found = front.herd.primary(0).sql("select count(*) from t").await;
+        assert_eq!(found, [rows], "{batch:?} then {then}: {answer}");
+        front.herd.primary(0).sql("truncate t").await;
+    }
+    nothing_leaked(&front).await;
+}

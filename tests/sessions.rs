@@ -133,3 +133,39 @@ async fn a_listening_client_hears_while_it_is_idle() {
         assert_eq!(got.as_deref(), Some(word));
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_after_a_temporary_table_was_made_does_not_hand_it_to_the_next_client() {
+    let front = Front::plain(0, Changes { pool: "size = 9\nmax_pinned = 8", ..Changes::default() }).await;
+    for wrong in ["select 1/0", "insert into tt values (null)", "begin; insert into tt values (null)"] {
+        let a = front.connect().await;
+        a.batch_execute("create temporary table tt (i int primary key)").await.unwrap();
+        a.batch_execute(wrong).await.unwrap_err();
+        a.batch_execute("rollback").await.unwrap();
+        // It is still there for its own client, and for no other.
+        assert_eq!(rows(&a, "select count(*) from tt").await, ["0"], "{wrong}");
+        let b = front.connect().await;
+        assert_eq!(failure(&b, "select count(*) from tt").await.0, "42P01", "{wrong}");
+        drop(a);
+        b.batch_execute("create temporary table tt (i int)").await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_is_created_in_pg_temp_stays_with_its_client() {
+    let front = Front::plain(0, Changes { pool: "size = 9\nmax_pinned = 8", ..Changes::default() }).await;
+    for (create, drop_it) in [
+        ("create domain pg_temp.d as int", "select 1::d"),
+        ("create type pg_temp.ty as (a int)", "select null::ty"),
+        ("create view pg_temp.v as select 1", "select * from v"),
+        ("create function pg_temp.f() returns int language sql as 'select 1'", "select pg_temp.f()"),
+    ] {
+        let a = front.connect().await;
+        a.batch_execute(create).await.unwrap();
+        let b = front.connect().await;
+        assert!(b.batch_execute(drop_it).await.is_err(), "{drop_it}");
+        assert_eq!(rows(&a, drop_it).await.len(), 1, "{drop_it}");
+        let sibling = front.connect().await;
+        sibling.batch_execute(create).await.unwrap();
+    }
+}

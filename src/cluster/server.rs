@@ -142,6 +142,12 @@ impl ServerState {
         self.known.lock().server_version
     }
 
+    /// One connection to it was ended, which says nothing of the others: a probe shall look, and nobody is kept away.
+    pub fn report_doubt(&self, error: &str) {
+        tracing::info!(server = %self.config.address(), shard = %self.shard_name, error, "a server connection was ended");
+        self.probe_now.notify_one();
+    }
+
     /// A connection to it failed: out until a probe succeeds, which is asked for at once.
     pub fn report_failure(&self, error: &str) {
         let mut known = self.known.lock();

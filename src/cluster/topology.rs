@@ -368,11 +368,10 @@ impl Cluster {
                 Err(LeaseError::Paused) => {} // closed just now: waits above
                 Err(LeaseError::Retired) => return Err(ClusterError::Retired),
                 Err(error) => {
-                    let down = error.is_server_down();
-                    if down {
+                    if error.is_server_down() {
                         server.report_failure(&error.to_string());
                     }
-                    let give_up = !need.replica || !down;
+                    let give_up = !need.replica || !error.may_do_elsewhere();
                     let error = ClusterError::Lease { shard: server.shard_name.clone(), error };
                     if give_up {
                         return Err(error);

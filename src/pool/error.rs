@@ -128,6 +128,19 @@ impl ConnectError {
         }
     }
 
+    /// Whether it tells that nobody can be served there, not only this user or this many.
+    #[must_use]
+    pub fn is_server_down(&self) -> bool {
+        match self {
+            Self::Refused { .. }
+            | Self::Unreachable { .. }
+            | Self::Timeout { .. }
+            | Self::Protocol { .. } => true,
+            Self::Rejected { fields, .. } => fields.sqlstate().class() == "57",
+            Self::Tls { .. } | Self::Auth { .. } => false,
+        }
+    }
+
     /// Whether another try may do without a change of the configuration.
     #[must_use]
     pub fn is_transient(&self) -> bool {

@@ -164,12 +164,25 @@ impl From<Arc<OpenError>> for LeaseError {
 }
 
 impl LeaseError {
-    /// Whether the server itself is the trouble, so that another one may do.
+    /// Whether the server is the trouble, so that another one may do.
+    #[must_use]
+    pub fn may_do_elsewhere(&self) -> bool {
+        match self {
+            Self::QueueTimeout { .. } | Self::Paused | Self::Retired => false,
+            Self::Open(e) => !matches!(**e, OpenError::Full { .. }),
+            Self::ConnectTimeout { .. } => true,
+        }
+    }
+
+    /// Whether the server is of no use to anybody now.
     #[must_use]
     pub fn is_server_down(&self) -> bool {
         match self {
             Self::QueueTimeout { .. } | Self::Paused | Self::Retired => false,
-            Self::Open(e) => !matches!(**e, OpenError::Full { .. }),
+            Self::Open(e) => match &**e {
+                OpenError::Connect(error) => error.is_server_down(),
+                OpenError::Full { .. } | OpenError::Stale | OpenError::Paused | OpenError::Retired => false,
+            },
             Self::ConnectTimeout { .. } => true,
         }
     }

@@ -312,7 +312,9 @@ impl ServerConn {
     pub async fn apply(&mut self, wanted: &Arc<Settings>) -> Result<(), ServerError> {
         if !self.is_applied(wanted) {
             self.applied = Some(Settings::unknown());
-            self.run(&wanted.script()).await?;
+            let script = wanted.script();
+            let done = tokio::time::timeout(self.cancel.endpoint.connect_timeout, self.run(&script)).await;
+            done.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
         }
         self.applied = Some(wanted.clone());
         Ok(())

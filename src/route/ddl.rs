@@ -80,7 +80,14 @@ fn create(words: &mut Words<'_>) -> Lexical {
     if !unlogged && words.sees("index") || unique && words.sees("index") {
         return on_tables("CREATE INDEX");
     }
-    refused(&construct)
+    let mut lexical = refused(&construct);
+    while !words.is_done() {
+        if words.eat("pg_temp") {
+            lexical.alone.pin = Some(Pin::TempTable);
+        }
+        words.bump();
+    }
+    lexical
 }
 
 /// VACUUM, ANALYZE, CLUSTER: with tables they are those tables' affair, without they are the whole database's.

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::cancels::{CancelSlot, KILL, LEAVE, REFRESH, STALE};
 use super::ears::{Ears, Intents};
+use super::lost::note_loss;
 use super::measure::Measured;
 use super::pins::Pins;
 use super::prepared::{ClientStatement, Named, Portal};
@@ -435,11 +436,11 @@ impl Client {
             }
             Event::ServerLost(lost) => {
                 let server = server.server();
-                let text = lost.said.map_or_else(
+                let text = lost.said.as_ref().map_or_else(
                     || "terminating connection: the server connection of this session was lost".to_owned(),
-                    |fields| fields.message,
+                    |fields| fields.message.clone(),
                 );
-                server.report_failure(&text);
+                note_loss(server, lost.said.as_ref(), &text);
                 let report = ErrorReport::fatal(SqlState::ADMIN_SHUTDOWN, text).with_detail(format!(
                     "Server {} of shard \"{}\".",
                     server.config.address(),

@@ -13,6 +13,9 @@ use crate::route::{Access, Route, Target};
 use crate::shard::ShardId;
 use crate::wire::{BackendWriter, ClientFacing, ErrorReport, FrontendWriter, SqlState, WireError, peek_head};
 
+/// The longest CopyData, bytes. Source: `PQ_LARGE_MESSAGE_LIMIT` in libpq.h.
+const MAX_COPY_DATA: usize = 0x3fff_ffff;
+
 /// Bytes of a turn that are kept to be tried again on another server.
 const REPLAY_LIMIT: usize = 64 << 10;
 
@@ -120,7 +123,7 @@ impl Client {
             }
             if matches!(self.inbuf.first(), Some(b'd')) {
                 // CopyData is not bound by the message limit: it is never held whole.
-                let Some(head) = peek_head(&self.inbuf, usize::MAX)? else { return Ok(None) };
+                let Some(head) = peek_head(&self.inbuf, MAX_COPY_DATA)? else { return Ok(None) };
                 self.turn.copy_rest = head.total();
                 continue;
             }

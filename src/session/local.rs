@@ -46,7 +46,9 @@ impl Client {
             }
             return if matches!(kind, Kind::Empty) { Ok(Some(Local::Empty)) } else { Err(aborted()) };
         }
-        let open = matches!(self.txn, Txn::Open(_));
+        // What a batch has begun on its server before Sync is a transaction there, which BEGIN makes one of its own,
+        // and ROLLBACK undoes.
+        let open = matches!(self.txn, Txn::Open(_)) || (self.server.is_some() && self.x.is_batch_open());
         if self.status() == crate::wire::TransactionStatus::Failed {
             return Ok(matches!(kind, Kind::Empty).then_some(Local::Empty));
         }

@@ -3,13 +3,18 @@
 
 use std::pin::Pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::cancels::KILL;
 use super::client::{Client, Flow};
 use super::feed::Step;
-use crate::exec::{Event, Watch};
+use crate::exec::{Event, Lost, Watch};
+use crate::wire::{ErrorFields, SqlState};
+
+/// How long a server may say nothing after a statement that ran too long was cancelled.
+const CANCEL_GRACE: Duration = Duration::from_secs(5);
 
 /// COPY data that is taken before the server has asked for it, bytes.
 const AHEAD: usize = 64 << 10;
@@ -143,17 +148,21 @@ impl Client {
                 x.poll(cx, stream, inbuf, server, (want_client, Watch::Answers))
             });
             let event = match self.config.timeouts.query {
-                Some(limit) if !self.turn.late => {
-                    let end = self.turn.began.unwrap_or_else(Instant::now) + limit;
+                Some(limit) => {
+                    let end = match self.turn.late {
+                        true => Instant::now() + CANCEL_GRACE,
+                        false => self.turn.began.unwrap_or_else(Instant::now) + limit,
+                    };
                     match Box::pin(tokio::time::timeout_at(end, poll)).await {
                         Ok(event) => event,
+                        Err(_) if self.turn.late && self.x.is_owed() => Event::ServerLost(deaf()),
                         Err(_) => {
                             Box::pin(self.too_late()).await;
                             continue;
                         }
                     }
                 }
-                Some(_) | None => poll.await,
+                None => poll.await,
             };
             match event {
                 Event::Client => {
@@ -192,6 +201,14 @@ impl Client {
             self.turn.began = Some(Instant::now()); // it is the client that is waited for
         }
     }
+}
+
+/// A server that goes on after it was told to stop: its connection is given up.
+fn deaf() -> Lost {
+    let message = format!("it did not end a cancelled statement within {} s", CANCEL_GRACE.as_secs());
+    let code = SqlState::QUERY_CANCELED.as_str().to_owned();
+    let said = ErrorFields { severity: "FATAL".into(), code, message, ..ErrorFields::default() };
+    Lost { said: Some(said), io: None }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -88,6 +88,12 @@ impl SqlState {
         std::str::from_utf8(&self.0).unwrap_or("XX000")
     }
 
+    /// Whether a server that ends a connection so is itself gone: it crashed, starts, or stops.
+    #[must_use]
+    pub fn is_server_gone(&self) -> bool {
+        [Self::CRASH_SHUTDOWN, Self::CANNOT_CONNECT_NOW].contains(self)
+    }
+
     /// Its class, the first two characters, e.g. `"0A"`.
     #[must_use]
     pub fn class(&self) -> &str {
