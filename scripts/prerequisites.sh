@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need and the machine lacks, through apt; elsewhere, or without root, says what to install.
-# With --bench also what the benchmarks compare with. Nothing lacks: nothing is touched, nobody is asked.
+# With --bench also what the benchmarks compare with, with --suites what the suites of drivers run on. Nothing lacks: nothing is touched, nobody is asked.
 set -euo pipefail
 
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -20,6 +20,15 @@ has prometheus && has promtool || lacks+=(prometheus)
 if [ "${1:-}" = --bench ]; then
     has pgbouncer || [ -x /usr/sbin/pgbouncer ] || lacks+=(pgbouncer)
     has ab || lacks+=(apache2-utils)
+fi
+if [ "${1:-}" = --suites ]; then
+    has go || lacks+=(golang-go)
+    [ -d /usr/share/gocode/src/github.com/lib/pq ] || lacks+=(golang-github-lib-pq-dev)
+    has javac || lacks+=(default-jdk-headless)
+    [ -e /usr/share/java/postgresql.jar ] || lacks+=(libpostgresql-jdbc-java)
+    has php && php -m | grep -qx pdo_pgsql || lacks+=(php-cli php-pgsql)
+    has ruby && ruby -e 'require "pg"' 2>/dev/null || lacks+=(ruby ruby-pg)
+    has dpkg-source || lacks+=(dpkg-dev)
 fi
 [ "${#lacks[@]}" -gt 0 ] || exit 0
 

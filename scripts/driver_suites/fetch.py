@@ -1,0 +1,116 @@
+"""Gets packages with the ordinary clients of their registries, into target/driver-suites, once.
+
+Must not know how suites run.
+"""
+
+import os
+import shutil
+import subprocess
+import tarfile
+import threading
+from pathlib import Path
+
+WORK = Path("target/driver-suites").resolve()
+VENV = WORK / "venv"
+PYTHON = VENV / "bin" / "python"
+
+# What the Python suites run on, and with.
+WHEELS = [
+    "pytest==8.4.2", "pytest-timeout==2.4.0", "distro", "python-dateutil", "pytz",
+    "asyncpg==0.32.0", "psycopg2-binary==2.9.13", "psycopg[binary]==3.3.9", "sqlalchemy==2.1.9", "greenlet",
+    "django==5.2.19", "pg8000==1.31.6",
+]
+
+_lock = threading.Lock()
+
+
+def call(*command, cwd=None, env=None, timeout=600):
+    done = subprocess.run(command, cwd=cwd, env=env, timeout=timeout, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(map(str, command))}: {done.stdout[-600:]}")
+    return done.stdout
+
+
+def venv():
+    """One environment for all Python suites, made anew when the list changes."""
+    with _lock:
+        stamp = VENV / "installed"
+        wanted = "\n".join(WHEELS)
+        if stamp.exists() and stamp.read_text() == wanted:
+            return
+        call("python3", "-m", "venv", "--clear", str(VENV))
+        call(str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *WHEELS)
+        stamp.write_text(wanted)
+
+
+def once(name, make):
+    """The directory `name`, made whole or not at all."""
+    final = WORK / name
+    if not final.exists():
+        unfinished = WORK / f"{name}.new"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        make(unfinished)
+        unfinished.rename(final)
+    return final
+
+
+def unpack(archive, into):
+    with tarfile.open(archive) as tar:
+        tar.extractall(into, filter="data") if hasattr(tarfile, "data_filter") else tar.extractall(into)
+
+
+def sdist(name, version):
+    """The source distribution from PyPI: the tests are in it."""
+    venv()
+
+    def make(dir):
+        # Only downloaded: its build needs nothing that the wheel does not bring.
+        command = [str(PYTHON), "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", name]
+        call(*command, f"{name}=={version}", "-d", str(dir))
+        unpack(next(dir.glob("*.tar.*")), dir)
+
+    return next(d for d in once(f"{name}-{version}", make).iterdir() if d.is_dir())
+
+
+def debian_source(package, version, suite):
+    """Debian's upstream tarball of a package."""
+
+    def make(dir):
+        apt = dir / "apt"
+        (apt / "lists" / "partial").mkdir(parents=True)
+        (apt / "sources.list").write_text(f"deb-src http://deb.debian.org/debian {suite} main\n")
+        options = [
+            f"Dir::Etc::sourcelist={apt}/sources.list", "Dir::Etc::sourceparts=/dev/null",
+            f"Dir::State::lists={apt}/lists", f"Dir::Cache={apt}", "APT::Sandbox::User=root",
+        ]
+        flags = [flag for option in options for flag in ("-o", option)]
+        call("apt-get", *flags, "update", "-qq")
+        # An archive of a component that is not needed may be missing: what counts is the main one.
+        wanted = f"{package}={version}" if version else package
+        subprocess.run(["apt-get", *flags, "source", "--tar-only", "--download-only", "-qq", wanted], cwd=dir, capture_output=True, timeout=300)
+        shutil.rmtree(apt)
+        unpack(next(a for a in dir.glob("*.orig.tar.*") if not a.name.endswith(".asc")), dir)
+
+    return next(d for d in once(package, make).iterdir() if d.is_dir())
+
+
+def crate(name, version):
+    """A crate's sources, as cargo has them in its registry."""
+
+    def make(dir):
+        (dir / "src").mkdir()
+        (dir / "src" / "lib.rs").write_text("")
+        (dir / "Cargo.toml").write_text(f'[package]\nname = "fetch"\nversion = "0.0.0"\nedition = "2021"\n[dependencies]\n{name} = "={version}"\n[workspace]\n')
+        call("cargo", "fetch", "--quiet", cwd=dir)
+        home = Path(os.environ.get("CARGO_HOME", Path.home() / ".cargo"))
+        source = next(home.glob(f"registry/src/*/{name}-{version}"))
+        shutil.copytree(source, dir / name)
+
+    return once(f"{name}-{version}", make) / name
+
+
+def npm(dir, *packages):
+    if not (dir / "package.json").exists():
+        (dir / "package.json").write_text('{"private": true}')
+    call("npm", "install", "--no-audit", "--no-fund", "--silent", "--prefix", str(dir), *packages, cwd=dir)
