@@ -3,7 +3,7 @@
 
 use std::io;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::exchange::{Exchange, Lost};
 use super::expect::{Done, Expect};
@@ -104,23 +104,33 @@ impl Exchange {
                 }
             }
             b'1' => {
-                if let Some(Expect::Parse { forward: wanted, key }) = self.expect.pop_front() {
+                if let Some(Expect::Parse { forward: wanted, .. }) = self.expect.pop_front() {
                     forward = wanted;
-                    if let Some(key) = key {
-                        self.done.push(Done::Prepared(key));
-                    }
                 }
             }
             b'2' => {
                 self.expect.pop_front();
             }
             b'3' => {
-                if let Some(Expect::Close { forward: wanted }) = self.expect.pop_front() {
+                if let Some(Expect::Close { forward: wanted, .. }) = self.expect.pop_front() {
                     forward = wanted;
                 }
             }
+            b't' => {
+                if let Some(Expect::DescribeStatement { forward: wanted, .. }) = self.expect.front() {
+                    forward = *wanted;
+                    self.parameters = Some(Box::new(Bytes::copy_from_slice(body)));
+                }
+            }
             b'T' | b'n' => {
-                if matches!(self.expect.front(), Some(Expect::DescribeStatement | Expect::DescribePortal)) {
+                if let Some(Expect::DescribeStatement { forward: wanted, key }) = self.expect.front() {
+                    let (wanted, key) = (*wanted, *key);
+                    forward = wanted;
+                    let columns = (tag == b'T').then(|| Bytes::copy_from_slice(body));
+                    let parameters = self.parameters.take().map_or_else(Bytes::new, |bytes| *bytes);
+                    self.done.push(Done::Described { key, parameters, columns });
+                    self.expect.pop_front();
+                } else if matches!(self.expect.front(), Some(Expect::DescribePortal)) {
                     self.expect.pop_front();
                 }
             }
@@ -222,23 +232,25 @@ impl Exchange {
     /// An error in the extended protocol: the server answers nothing more before Sync.
     pub(super) fn skip_to_sync(&mut self) {
         self.skipping = true;
+        let ends =
+            |next: &Expect| matches!(next, Expect::Sync { .. } | Expect::Query { .. } | Expect::Prefix);
+        let end = self.expect.iter().position(ends).unwrap_or(self.expect.len());
+        let unnamed = matches!(self.expect.front(), Some(Expect::Parse { key: None, .. }));
+        // The first is the one that failed.
         let mut failed = !matches!(self.expect.front(), Some(Expect::Refuse(_)));
-        while let Some(next) = self.expect.front() {
-            match next {
-                Expect::Sync { .. } | Expect::Query { .. } | Expect::Prefix => break,
-                Expect::Parse { key: Some(key), .. } => self.done.push(Done::NotPrepared(*key)),
-                // The first is the one that failed.
-                Expect::Execute { .. } if std::mem::take(&mut failed) => {}
-                Expect::Execute { .. } => self.finishes.push(How::Skipped, Some(0)),
-                Expect::Parse { key: None, .. }
-                | Expect::Bind
-                | Expect::Close { .. }
-                | Expect::DescribeStatement
-                | Expect::DescribePortal
-                | Expect::Local(_)
-                | Expect::Refuse(_) => {}
+        let first = self.done.len();
+        for answer in self.expect.drain(..end) {
+            if matches!(answer, Expect::Execute { .. }) && !std::mem::take(&mut failed) {
+                self.finishes.push(How::Skipped, Some(0));
             }
-            self.expect.pop_front();
+            self.done.extend(skipped(answer));
+        }
+        // Undone from the last to the first, as they were done the other way.
+        if let Some(undone) = self.done.get_mut(first..) {
+            undone.reverse();
+        }
+        if unnamed {
+            self.done.push(Done::NoUnnamed);
         }
     }
 
@@ -256,7 +268,7 @@ impl Exchange {
         if self.pass > 0 {
             return;
         }
-        while let Some(Expect::Local(_)) = self.expect.front() {
+        while let Some(Expect::Local(_) | Expect::Change(_)) = self.expect.front() {
             if let Some(Expect::Local(bytes)) = self.expect.pop_front() {
                 self.insert(&bytes);
             }
@@ -289,6 +301,26 @@ impl Exchange {
         }
         self.ready += bytes.len();
         self.answered = true;
+    }
+}
+
+/// What it means that an answer will never come.
+pub(super) fn skipped(answer: Expect) -> Option<Done> {
+    match answer {
+        Expect::Parse { key: Some(key), .. } => Some(Done::NotPrepared(key)),
+        Expect::Close { key: Some(key), .. } => Some(Done::NotClosed(key)),
+        Expect::Change(number) => Some(Done::Unchanged(number)),
+        Expect::Parse { key: None, .. }
+        | Expect::Close { key: None, .. }
+        | Expect::Bind
+        | Expect::DescribeStatement { .. }
+        | Expect::DescribePortal
+        | Expect::Execute { .. }
+        | Expect::Query { .. }
+        | Expect::Prefix
+        | Expect::Sync { .. }
+        | Expect::Local(_)
+        | Expect::Refuse(_) => None,
     }
 }
 

@@ -14,6 +14,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::answers::skipped;
 use super::expect::{Done, Expect};
 use super::finish::Finishes;
 use crate::pool::{ServerConn, Stream};
@@ -81,8 +82,10 @@ pub struct Exchange {
     /// The statements that have ended, for whoever measures.
     pub finishes: Finishes,
     pub(super) status: Option<TransactionStatus>,
+    /// The body of ParameterDescription, until RowDescription or NoData follows it.
+    pub(super) parameters: Option<Box<Bytes>>,
     /// Command tags that stand for what a server says, by the mark of the statement.
-    pub retag: SmallVec<[(u32, &'static str); 1]>,
+    pub retag: Vec<(u32, &'static str)>,
     /// An error came and the rest up to Sync is skipped by the server.
     pub(super) skipping: bool,
     /// The server wants CopyData.
@@ -144,8 +147,10 @@ impl Exchange {
             held,
             notify_as,
             retag,
+            parameters,
             finishes,
         } = self;
+        *parameters = None;
         for buffer in [up, down] {
             buffer.clear();
             if buffer.capacity() > keep {
@@ -181,11 +186,11 @@ impl Exchange {
         match answer {
             Expect::Query { .. } | Expect::Prefix => {}
             Expect::Sync { .. } => self.open_batch = false,
-            Expect::Local(_) => {}
+            Expect::Local(_) | Expect::Change(_) => {}
             Expect::Parse { .. }
             | Expect::Bind
             | Expect::Close { .. }
-            | Expect::DescribeStatement
+            | Expect::DescribeStatement { .. }
             | Expect::DescribePortal
             | Expect::Execute { .. }
             | Expect::Refuse(_) => self.open_batch = true,
@@ -199,6 +204,13 @@ impl Exchange {
             self.insert(&bytes);
         } else {
             self.expect.push_back(Expect::Local(bytes));
+        }
+    }
+
+    /// The client's names of statements change here, in turn with what the server still owes.
+    pub fn change(&mut self, number: u32) {
+        if !self.expect.is_empty() {
+            self.expect.push_back(Expect::Change(number));
         }
     }
 
@@ -268,10 +280,10 @@ impl Exchange {
         let owed = !self.expect.is_empty() || self.open_batch || self.copy_in;
         let ready =
             self.expect.iter().any(|e| matches!(e, Expect::Query { .. } | Expect::Sync { forward: true }));
-        for skipped in self.expect.drain(..) {
-            if let Expect::Parse { key: Some(key), .. } = skipped {
-                self.done.push(Done::NotPrepared(key));
-            }
+        let first = self.done.len();
+        self.done.extend(self.expect.drain(..).filter_map(skipped));
+        if let Some(undone) = self.done.get_mut(first..) {
+            undone.reverse();
         }
         self.down.truncate(self.ready);
         self.up.clear();

@@ -21,9 +21,16 @@ pub enum Expect {
     Close {
         /// Whether the client asked for it.
         forward: bool,
+        /// The statement that the server no longer holds then.
+        key: Option<StatementKey>,
     },
     /// ParameterDescription, then RowDescription or NoData.
-    DescribeStatement,
+    DescribeStatement {
+        /// Whether the client asked for it.
+        forward: bool,
+        /// Of which statement.
+        key: StatementKey,
+    },
     /// RowDescription or NoData.
     DescribePortal,
     /// Rows, then CommandComplete, EmptyQueryResponse or PortalSuspended.
@@ -45,6 +52,8 @@ pub enum Expect {
     },
     /// Bytes of the proxy's own, put in when their turn comes; dropped when an error skips to Sync.
     Local(Bytes),
+    /// The client's names of statements have changed here: if an error skips this, they have not. The caller's number.
+    Change(u32),
     /// The server will fail here, for the proxy made it to; the client sees this ErrorResponse instead.
     Refuse(Bytes),
 }
@@ -59,10 +68,23 @@ pub enum Done {
         /// e.g. `INSERT 0 1`.
         tag: String,
     },
-    /// The server now holds a prepared statement.
-    Prepared(StatementKey),
+    /// A prepared statement was described: the bodies of ParameterDescription, and of RowDescription if it has rows.
+    Described {
+        /// Which.
+        key: StatementKey,
+        /// Its parameters' types.
+        parameters: Bytes,
+        /// Its columns.
+        columns: Option<Bytes>,
+    },
     /// A Parse failed or was skipped.
     NotPrepared(StatementKey),
+    /// A Close was skipped: the server still holds the statement.
+    NotClosed(StatementKey),
+    /// [`Expect::Change`] was skipped.
+    Unchanged(u32),
+    /// Parse of the unnamed statement failed, so there is none.
+    NoUnnamed,
     /// An error was forwarded: its SQLSTATE and message.
     Error(crate::wire::ErrorFields),
 }

@@ -8,6 +8,7 @@ mod der; // the three fields of a certificate that rustls does not hand out
 mod error; // why a connection could not be opened
 mod gate; // the pause of a database
 mod lend; // the queue and the pool
+mod prepared; // what a server holds prepared
 mod reset; // cleaning what a client left behind
 mod scram; // SCRAM-SHA-256, the client's half
 mod server; // one connection as the pool keeps it
@@ -20,9 +21,10 @@ pub use self::control::{ControlError, ControlPool};
 pub use self::error::ConnectError;
 pub use self::gate::Gate;
 pub use self::lend::{Lease, LeaseError, OpenError, Pool};
+pub use self::prepared::{PreparedSet, Shape, StatementKey};
 pub use self::reset::scrub_and_return;
 pub use self::scram::{KeyCache, ScramKeys};
-pub use self::server::{CancelTarget, PreparedSet, ServerConn, ServerError, StatementKey};
-pub use self::settings::Settings;
+pub use self::server::{CancelTarget, ServerConn, ServerError};
+pub use self::settings::{Settings, is_of_analysis};
 pub use self::stream::{Idle, Stream};
 pub use self::tls::{ServerTlsSettings, TlsSetupError};

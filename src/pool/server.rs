@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::prepared::{PreparedSet, StatementKey};
 use super::settings::Settings;
 use super::stream::Stream;
 use super::{Endpoint, Idle, Opened, cancel};
@@ -18,18 +19,6 @@ use crate::stats::PoolStats;
 use crate::wire::{
     ErrorFields, FrontendWriter, TransactionStatus, WireError, next_frame, parse_parameter_status,
 };
-
-/// Names a prepared statement by its text and parameter types, the same in every session: a 128-bit hash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct StatementKey(pub u128);
-
-impl StatementKey {
-    /// The name it has on servers.
-    #[must_use]
-    pub fn server_name(self) -> String {
-        format!("pgherd_{:032x}", self.0)
-    }
-}
 
 /// A server connection.
 #[derive(Debug)]
@@ -53,8 +42,8 @@ pub struct ServerConn {
     pub applied: Option<Arc<Settings>>,
     /// Prepared under their server names.
     pub prepared: PreparedSet,
-    /// What the unnamed statement holds.
-    pub unnamed: Option<StatementKey>,
+    /// What the unnamed statement holds, and the client that prepared it.
+    pub unnamed: Option<(u32, StatementKey)>,
     expires: Instant,
     /// The pool's era in which it was opened.
     pub(super) era: u64,
@@ -247,6 +236,7 @@ impl ServerConn {
     pub async fn ask(&mut self, sql: &str) -> Result<(TransactionStatus, Option<String>), ServerError> {
         let mut value = None;
         let was_dirty = std::mem::replace(&mut self.dirty, true);
+        self.unnamed = None; // a simple Query destroys it
         let mut buf = BytesMut::with_capacity(1024);
         buf.put_query(sql.as_bytes());
         self.stream.write_all(&buf).await?;
@@ -346,76 +336,4 @@ fn first_value(body: &[u8]) -> Option<String> {
     let (len, rest) = body.get(2..)?.split_first_chunk::<4>()?;
     let len = usize::try_from(i32::from_be_bytes(*len)).ok()?;
     String::from_utf8(rest.get(..len)?.to_vec()).ok()
-}
-
-/// The prepared statements one server holds, least recently used first to go.
-#[derive(Debug)]
-pub struct PreparedSet {
-    limit: usize,
-    clock: u64,
-    used: std::collections::HashMap<StatementKey, u64, foldhash::fast::RandomState>,
-}
-
-impl PreparedSet {
-    fn new(limit: NonZeroUsize) -> Self {
-        Self { limit: limit.get(), clock: 0, used: Default::default() }
-    }
-
-    /// Whether the server holds it; counts as a use.
-    pub fn touch(&mut self, key: StatementKey) -> bool {
-        self.clock += 1;
-        let clock = self.clock;
-        self.used.get_mut(&key).map(|at| *at = clock).is_some()
-    }
-
-    /// Adds one; answers which must be closed on the server to stay below the limit.
-    pub fn insert(&mut self, key: StatementKey) -> Option<StatementKey> {
-        self.clock += 1;
-        self.used.insert(key, self.clock);
-        if self.used.len() <= self.limit {
-            return None;
-        }
-        let oldest =
-            self.used.iter().filter(|(k, _)| **k != key).min_by_key(|(_, at)| **at).map(|(k, _)| *k)?;
-        self.used.remove(&oldest);
-        Some(oldest)
-    }
-
-    /// Forgets one, whose Parse failed or which was closed.
-    pub fn remove(&mut self, key: StatementKey) {
-        self.used.remove(&key);
-    }
-
-    /// Forgets all.
-    pub fn clear(&mut self) {
-        self.used.clear();
-    }
-
-    /// How many.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.used.len()
-    }
-
-    /// None at all.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.used.is_empty()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_least_recently_used_statement_goes_first() {
-        let mut set = PreparedSet::new(NonZeroUsize::new(2).unwrap());
-        let [a, b, c] = [1, 2, 3].map(StatementKey);
-        assert_eq!((set.insert(a), set.insert(b)), (None, None));
-        assert!(set.touch(a));
-        assert_eq!(set.insert(c), Some(b));
-        assert!(!set.touch(b));
-        assert!(set.touch(a) && set.touch(c));
-    }
 }

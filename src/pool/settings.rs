@@ -4,6 +4,29 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
+/// What the constants, operators and names of a statement mean when it is analysed depends on these.
+const ANALYSIS: &[&str] = &[
+    "array_nulls",
+    "backslash_quote",
+    "client_encoding",
+    "datestyle",
+    "intervalstyle",
+    "lc_monetary",
+    "role",
+    "session_authorization",
+    "standard_conforming_strings",
+    "timezone",
+    "timezone_abbreviations",
+    "transform_null_equals",
+    "xmloption",
+];
+
+/// Whether SET LOCAL of it changes what statements mean that are analysed from then on.
+#[must_use]
+pub fn is_of_analysis(name: &str) -> bool {
+    ANALYSIS.contains(&name)
+}
+
 /// A client's session settings: its startup parameters below, its SETs above.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Settings {
@@ -40,6 +63,16 @@ impl Settings {
     pub fn may_be_serializable(&self) -> bool {
         let name = "default_transaction_isolation";
         self.set.contains_key(name) || self.startup.contains_key(name)
+    }
+
+    /// The settings that what a statement means can depend on when it is analysed, as far as they are not the server's.
+    #[must_use]
+    pub fn analysis(&self) -> Vec<(&str, &str)> {
+        let text = |name: &'static str| {
+            let text = self.set.get(name).or_else(|| self.startup.get(name))?;
+            Some((name, text.as_str()))
+        };
+        ANALYSIS.iter().filter_map(|name| text(name)).collect()
     }
 
     /// With one more SET.

@@ -8,7 +8,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::rows;
 use crate::shard::{PartitionId, ShardId, ShardSet};
-use crate::wire::{ClientFacing, SqlState};
+use crate::wire::{ClientFacing, ErrorReport, SqlState};
 
 /// What a statement is, as far as a session must treat it differently.
 #[derive(Debug, Clone, PartialEq)]
@@ -378,6 +378,15 @@ pub enum RouteError {
         /// Its hint.
         hint: Option<String>,
     },
+}
+
+impl RouteError {
+    /// An error that was made elsewhere.
+    #[must_use]
+    pub fn from_report(report: ErrorReport) -> Self {
+        let ErrorReport { code, message, detail, hint, .. } = report;
+        Self::Sql { code, message, detail, hint }
+    }
 }
 
 impl ClientFacing for RouteError {

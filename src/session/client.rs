@@ -110,8 +110,12 @@ pub(super) struct Turn {
     pub(super) batch_wrote: bool,
     /// All statements of this exchange only read, and `replay` holds all of it.
     pub(super) only_reads: bool,
-    /// Names prepared since then.
-    pub(super) fresh: Vec<String>,
+    /// What has become of names of statements since then, to be taken back where an error skips it.
+    pub(super) changes: Vec<Change>,
+    /// Statements of which a description is under way.
+    pub(super) learning: Vec<Arc<ClientStatement>>,
+    /// The columns of the statement at hand are no longer those that the client was told.
+    pub(super) other_shape: bool,
     /// The statement was cancelled for having run too long.
     pub(super) late: bool,
     pub(super) retries: u8,
@@ -153,14 +157,20 @@ pub(super) struct Stash {
     pub(super) route: Route,
 }
 
+/// A name of a statement that has changed, and what it was before. Changes are numbered from 1.
+pub(super) struct Change {
+    pub(super) name: String,
+    pub(super) before: Option<Arc<ClientStatement>>,
+}
+
 /// A message that waits for a server to be chosen.
 pub(super) enum Deferred {
-    /// Parse.
-    Parse(Arc<ClientStatement>),
+    /// Parse, and its [`Change`].
+    Parse(Arc<ClientStatement>, u32),
     /// Describe of a statement.
     Describe(Arc<ClientStatement>),
-    /// An answer of the proxy's own, in its turn.
-    Local(Bytes),
+    /// An answer of the proxy's own, in its turn, and its [`Change`] or 0.
+    Local(Bytes, u32),
 }
 
 /// What a statement does to the session when it completes.
@@ -186,7 +196,9 @@ impl Turn {
             barrier,
             batch_wrote,
             only_reads,
-            fresh,
+            changes,
+            learning,
+            other_shape,
             retries,
             saved,
             touched: _,
@@ -216,7 +228,9 @@ impl Turn {
         *measured = Measured::default();
         deferred.clear();
         effects.clear();
-        fresh.clear();
+        changes.clear();
+        learning.clear();
+        *other_shape = false;
         *stash = None;
         *saved = None;
         *intents = Intents::default();
@@ -553,6 +567,6 @@ mod tests {
         // A turn's state is allocated at each turn: beyond 1032 bytes the allocator has no fast path for it.
         let turn = size_of_output(Client::take_turn);
         assert!(turn <= 1032, "{turn}");
-        assert!(size_of::<Client>() <= 1648, "{}", size_of::<Client>());
+        assert!(size_of::<Client>() <= 1696, "{}", size_of::<Client>());
     }
 }

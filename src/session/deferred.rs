@@ -1,7 +1,10 @@
 //! Parse and Describe that wait until a server is chosen, and what servers hold prepared.
 //! Must not do I/O.
 
-use bytes::{Bytes, BytesMut};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::client::{Client, Deferred, Place};
 use super::feed::Step;
@@ -10,18 +13,27 @@ use crate::exec::Expect;
 use crate::pool::StatementKey;
 use crate::route::{Route, RouteError, Target};
 use crate::shard::ShardId;
-use crate::wire::{BackendWriter, DescribeTarget, FrontendWriter};
+use crate::wire::{DescribeTarget, ErrorReport, FrontendWriter, SqlState};
 
 impl Client {
     /// Where Parse and Describe go that no Bind has given a direction: the shard whose tables they name.
     pub(super) fn place_deferred(&mut self) -> Result<Option<Step>, RouteError> {
-        if self.turn.deferred.iter().all(|d| matches!(d, Deferred::Local(_))) {
+        if self.turn.deferred.iter().all(|d| matches!(d, Deferred::Local(..))) {
             self.emit_deferred(None);
             return Ok(None);
         }
         if self.server.is_none() {
             let shard = self.home_of_deferred();
             if let Some(step) = self.lease_for(shard, true) {
+                return Ok(Some(step));
+            }
+        }
+        let described = |d: &Deferred| match d {
+            Deferred::Describe(statement) => Some(statement.clone()),
+            Deferred::Parse(..) | Deferred::Local(..) => None,
+        };
+        for statement in self.turn.deferred.iter().filter_map(described).collect::<SmallVec<[_; 2]>>() {
+            if let Some(step) = self.check_held(&statement).map_err(RouteError::from_report)? {
                 return Ok(Some(step));
             }
         }
@@ -34,7 +46,9 @@ impl Client {
         let Place::Database { served, .. } = &self.place else { return None };
         let router = served.router_now()?;
         self.turn.deferred.iter().find_map(|deferred| {
-            let (Deferred::Parse(statement) | Deferred::Describe(statement)) = deferred else { return None };
+            let (Deferred::Parse(statement, _) | Deferred::Describe(statement)) = deferred else {
+                return None;
+            };
             let parsed = statement.statement.as_ref()?;
             match parsed.route(&router, &statement.sql, &[], &self.vars.env) {
                 Ok(Route { target: Target::Shard(shard), .. }) => Some(shard),
@@ -46,76 +60,159 @@ impl Client {
 
     /// Puts waiting messages upstream. `rewritten`: the text that stands for a statement's own.
     pub(super) fn emit_deferred(&mut self, rewritten: Option<(&ClientStatement, &Bytes, StatementKey)>) {
-        for deferred in std::mem::take(&mut self.turn.deferred) {
-            match deferred {
-                Deferred::Local(bytes) => self.x.say(bytes),
-                Deferred::Parse(statement) => {
-                    let (sql, key) = match rewritten {
-                        Some((of, sql, key)) if std::ptr::eq(of, &*statement) => (sql, key),
-                        _ => (&statement.sql, statement.key),
-                    };
-                    self.emit_parse(&statement.name, sql, &statement.types, key, true);
+        let deferred = std::mem::take(&mut self.turn.deferred);
+        for (n, message) in deferred.iter().enumerate() {
+            let text = |statement: &Arc<ClientStatement>| match rewritten {
+                Some((of, sql, key)) if std::ptr::eq(of, &**statement) => Some((sql.clone(), key)),
+                _ => None,
+            };
+            match message {
+                Deferred::Local(bytes, number) => {
+                    self.x.say(bytes.clone());
+                    if *number > 0 {
+                        self.x.change(*number);
+                    }
+                }
+                Deferred::Parse(statement, number) => {
+                    let rest = deferred.get(n + 1..).unwrap_or_default();
+                    let described = rest
+                        .iter()
+                        .any(|d| matches!(d, Deferred::Describe(other) if Arc::ptr_eq(statement, other)));
+                    match text(statement) {
+                        Some((sql, key)) => self.emit_parse(statement, &sql, &statement.types, key, true),
+                        None => {
+                            let (sql, key) = (&statement.sql, statement.key);
+                            self.emit_parse(statement, sql, &statement.types, key, true);
+                            if !described && !statement.name.is_empty() {
+                                self.emit_describe(statement, key, false);
+                            }
+                        }
+                    }
+                    if *number > 0 {
+                        self.x.change(*number);
+                    }
                 }
                 Deferred::Describe(statement) => {
-                    let (sql, key) = match rewritten {
-                        Some((of, sql, key)) if std::ptr::eq(of, &*statement) => (sql, key),
-                        _ => (&statement.sql, statement.key),
-                    };
-                    self.ensure_prepared(&statement.name, sql, &statement.types, key);
-                    let name = server_name(&statement.name, key);
-                    self.x.up.put_target(b'D', DescribeTarget::Statement(&name));
-                    self.x.expect(Expect::DescribeStatement);
+                    let (sql, key) =
+                        text(statement).unwrap_or_else(|| (statement.sql.clone(), statement.key));
+                    self.ensure_prepared(statement, &sql, key);
+                    self.emit_describe(statement, key, true);
                 }
             }
         }
     }
 
+    fn emit_describe(&mut self, statement: &Arc<ClientStatement>, key: StatementKey, asked: bool) {
+        let name = server_name(&statement.name, key);
+        self.x.up.put_target(b'D', DescribeTarget::Statement(&name));
+        self.x.expect(Expect::DescribeStatement { forward: asked, key });
+        self.turn.learning.push(statement.clone());
+    }
+
     /// Makes sure that the server holds a statement, by a Parse of the proxy's own if need be.
     pub(super) fn ensure_prepared(
         &mut self,
-        client_name: &str,
+        statement: &Arc<ClientStatement>,
         sql: &Bytes,
-        types: &Bytes,
         key: StatementKey,
     ) {
-        let Some(server) = &mut self.server else { return };
-        let held =
-            if client_name.is_empty() { server.unnamed == Some(key) } else { server.prepared.touch(key) };
-        if !held {
-            self.emit_parse(client_name, sql, types, key, false);
+        if !self.holds(statement, key) {
+            let types =
+                if key == statement.key { statement.settled_types() } else { statement.types.clone() };
+            self.emit_parse(statement, sql, &types, key, false);
         }
     }
 
-    pub(super) fn emit_parse(
+    fn holds(&mut self, statement: &ClientStatement, key: StatementKey) -> bool {
+        let client = self.cancel.id;
+        self.server.as_mut().is_none_or(|server| {
+            if statement.name.is_empty() {
+                server.unnamed == Some((client, key))
+            } else {
+                server.prepared.touch(key).is_some()
+            }
+        })
+    }
+
+    /// One that the client asks for is analysed anew, for its tables may have changed since.
+    fn emit_parse(
         &mut self,
-        client_name: &str,
+        statement: &ClientStatement,
         sql: &Bytes,
         types: &Bytes,
         key: StatementKey,
         asked: bool,
     ) {
         let Some(server) = &mut self.server else { return };
-        if client_name.is_empty() {
-            server.unnamed = Some(key);
+        if statement.name.is_empty() {
+            server.unnamed = Some((self.cancel.id, key));
             self.x.up.put_parse("", sql, types);
             self.x.expect(Expect::Parse { forward: asked, key: None });
             return;
         }
-        if server.prepared.touch(key) {
-            if asked {
-                let mut bytes = BytesMut::new();
-                bytes.put_empty(b'1');
-                self.x.say(bytes.freeze());
-            }
-            return;
-        }
-        if let Some(oldest) = server.prepared.insert(key) {
-            self.x.up.put_target(b'C', DescribeTarget::Statement(&oldest.server_name()));
-            self.x.expect(Expect::Close { forward: false });
+        let held = server.prepared.touch(key).is_some().then_some(key);
+        // Portals made from it live on.
+        if let Some(gone) = server.prepared.insert(key).or(held) {
+            self.x.up.put_target(b'C', DescribeTarget::Statement(&gone.server_name()));
+            self.x.expect(Expect::Close { forward: false, key: Some(gone) });
         }
         self.x.up.put_parse(&key.server_name(), sql, types);
         self.x.expect(Expect::Parse { forward: asked, key: Some(key) });
     }
+
+    /// Whether a statement is on the server as the client knows it. One PostgreSQL refuses to run a statement whose
+    /// columns are not those of the time when it was prepared; a server that is to prepare it only now would not know.
+    pub(super) fn check_held(
+        &mut self,
+        statement: &Arc<ClientStatement>,
+    ) -> Result<Option<Step>, ErrorReport> {
+        let asked = |d: &Deferred| matches!(d, Deferred::Parse(other, _) if Arc::ptr_eq(other, statement));
+        if self.server.is_none() || self.turn.deferred.iter().any(asked) {
+            return Ok(None);
+        }
+        let key = statement.key;
+        if std::mem::take(&mut self.turn.other_shape) {
+            return Err(plan_changed());
+        }
+        let held = self.holds(statement, key);
+        if !held && statement.constants != self.vars.constants && statement.has_fickle_constants() {
+            return Err(other_settings(&statement.name));
+        }
+        let Some(known) = statement.shape.get() else { return Ok(None) };
+        if statement.name.is_empty() && (held || !statement.stale) {
+            return Ok(None);
+        }
+        let Some(server) = &mut self.server else { return Ok(None) };
+        let here = server.prepared.touch(key).flatten();
+        if here.is_some_and(|here| here.columns == known.columns) {
+            return Ok(None);
+        }
+        // Not held, or analysed when its tables were others than for this client: anew, and compared before it runs.
+        let outdated = here.is_some();
+        if !self.turn.learning.iter().any(|other| Arc::ptr_eq(other, statement)) {
+            if outdated {
+                self.emit_parse(statement, &statement.sql, &statement.settled_types(), key, false);
+            } else {
+                self.ensure_prepared(statement, &statement.sql, key);
+            }
+            self.emit_describe(statement, key, false);
+        }
+        Ok(self.settle_first())
+    }
+}
+
+/// PostgreSQL's own words.
+fn plan_changed() -> ErrorReport {
+    ErrorReport::error(SqlState::FEATURE_NOT_SUPPORTED, "cached plan must not change result type")
+}
+
+fn other_settings(name: &str) -> ErrorReport {
+    let message = format!(
+        "prepared statement \"{name}\" has constants whose meaning depends on settings that have \
+         changed since, and is to run on a server that does not hold it"
+    );
+    ErrorReport::error(SqlState::FEATURE_NOT_SUPPORTED, message)
+        .with_hint("Prepare it again after SET, or pass the constants as parameters.")
 }
 
 /// What a statement is called on a server.

@@ -1,8 +1,11 @@
 //! What completed statements change in the session: settings, savepoints, pins.
 //! Must not do I/O.
 
-use super::client::Client;
+use std::sync::Arc;
+
+use super::client::{Change, Client};
 use super::ears::Intent;
+use super::prepared::{ClientStatement, shape_of};
 use super::txn::{Open, Savepoint, Txn};
 use crate::exec::Done;
 use crate::pool::StatementKey;
@@ -15,8 +18,21 @@ impl Client {
         for done in std::mem::take(&mut self.x.done) {
             match done {
                 Done::Command { mark, tag } => self.completed(mark, &tag),
-                Done::Prepared(_) => {}
-                Done::NotPrepared(key) => self.not_prepared(key),
+                Done::Described { key, parameters, columns } => {
+                    self.described(key, &parameters, columns.as_deref());
+                }
+                Done::NotPrepared(key) => {
+                    if let Some(server) = &mut self.server {
+                        server.prepared.remove(key);
+                    }
+                }
+                Done::NotClosed(key) => {
+                    if let Some(server) = &mut self.server {
+                        server.prepared.restore(key);
+                    }
+                }
+                Done::Unchanged(number) => self.take_back(number),
+                Done::NoUnnamed => drop(self.statements.remove("")),
                 Done::Error(fields) => {
                     self.record_server_error(&fields, failed.next().flatten());
                     self.turn.skip |= self.turn.split;
@@ -26,18 +42,39 @@ impl Client {
         }
     }
 
-    /// A server never got, or refused, a statement: neither has the client got it, if it was the one to prepare it.
-    fn not_prepared(&mut self, key: StatementKey) {
+    /// A server has said what a statement looks like: it is kept with the server's, and with the client's if that is
+    /// what the client has just prepared.
+    fn described(&mut self, key: StatementKey, parameters: &[u8], columns: Option<&[u8]>) {
+        let shape = Arc::new(shape_of(parameters, columns));
         if let Some(server) = &mut self.server {
-            server.prepared.remove(key);
+            server.prepared.describe(key, &shape);
         }
-        let fresh = std::mem::take(&mut self.turn.fresh);
-        for name in fresh {
-            if self.statements.get(&name).is_some_and(|s| s.key == key) {
-                self.statements.remove(&name);
-            } else {
-                self.turn.fresh.push(name);
+        self.turn.learning.retain(|statement| {
+            let is_it = statement.key == key;
+            if is_it {
+                // One that is known already is what the client was told: it stays.
+                if statement.shape.get_or_init(|| shape.clone()).columns != shape.columns {
+                    self.turn.other_shape = true;
+                }
             }
+            !is_it
+        });
+    }
+
+    /// Notes that a name of a statement has changed. Its number.
+    pub(super) fn changed(&mut self, name: &str, before: Option<Arc<ClientStatement>>) -> u32 {
+        self.turn.changes.push(Change { name: name.to_owned(), before });
+        self.turn.changes.len() as u32
+    }
+
+    /// A change of a name was skipped. Of several, the last is to be taken back first.
+    pub(super) fn take_back(&mut self, number: u32) {
+        let at = (number as usize).checked_sub(1);
+        let Some(change) = at.and_then(|at| self.turn.changes.get_mut(at)) else { return };
+        let (name, before) = (std::mem::take(&mut change.name), change.before.take());
+        match before {
+            Some(before) => drop(self.statements.insert(&name, before)),
+            None => drop(self.statements.remove(&name)),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The extended protocol: Parse, Bind, Describe, Execute, Close.
 //! Must not know the simple protocol.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
@@ -26,6 +26,9 @@ impl Client {
     pub(super) fn on_parse(&mut self, body: &[u8]) -> Result<Fed, WireError> {
         let view = parse_parse(body)?;
         if !view.name.is_empty() && self.statements.get(view.name).is_some() {
+            if let Some(step) = self.settle_first() {
+                return Ok(Fed::Until(step)); // an error may yet take it away
+            }
             let message = format!("prepared statement \"{}\" already exists", view.name);
             self.refuse_extended(&ErrorReport::error(SqlState::DUPLICATE_PREPARED_STATEMENT, message));
             return Ok(Fed::Next);
@@ -34,23 +37,23 @@ impl Client {
             Ok(router) => router,
             Err(step) => return Ok(Fed::Until(step)),
         };
-        if let Some(known) = self.statements.get("").filter(|s| view.name.is_empty() && s.is(&view, &router))
-        {
+        let settings = (self.vars.constants, self.vars.analysis);
+        let same = |s: &&Arc<ClientStatement>| view.name.is_empty() && s.is(&view, &router, settings);
+        if let Some(known) = self.statements.get("").filter(same) {
             let known = known.clone();
-            self.parsed(known);
+            self.parsed(known, 0);
             return Ok(Fed::Next);
         }
-        let parsed = match router.prepare(view.sql, &self.vars.env) {
-            Ok(parsed) => parsed,
-            Err(error) => {
-                self.refuse_extended(&error.report());
-                return Ok(Fed::Next);
-            }
-        };
-        self.count_plans(&parsed);
-        let one = match one_statement(parsed) {
+        let parsed = router.prepare(view.sql, &self.vars.env).map_err(|e| e.report());
+        if let Ok(parsed) = &parsed {
+            self.count_plans(parsed);
+        }
+        let one = match parsed.and_then(one_statement) {
             Ok(one) => one,
             Err(report) => {
+                if view.name.is_empty() {
+                    self.statements.remove(""); // a Parse that fails has destroyed it
+                }
                 self.refuse_extended(&report);
                 return Ok(Fed::Next);
             }
@@ -61,22 +64,24 @@ impl Client {
             types: Bytes::copy_from_slice(view.types),
             statement: one,
             router,
-            key: key_of(view.sql, view.types),
+            key: key_of(view.sql, view.types, self.vars.analysis),
+            constants: self.vars.constants,
+            analysis: self.vars.analysis,
+            shape: OnceLock::new(),
+            stale: false,
         });
-        if !view.name.is_empty() {
-            self.turn.fresh.push(view.name.to_owned());
-        }
-        self.statements.insert(view.name, statement.clone());
-        self.parsed(statement);
+        let before = self.statements.insert(view.name, statement.clone());
+        let number = self.changed(view.name, before);
+        self.parsed(statement, number);
         Ok(Fed::Next)
     }
 
     /// Answers Parse, or lets a server answer it.
-    fn parsed(&mut self, statement: Arc<ClientStatement>) {
+    fn parsed(&mut self, statement: Arc<ClientStatement>, number: u32) {
         if self.is_proxys_own(&statement) {
-            self.say_in_turn(b'1');
+            self.say_in_turn(b'1', number);
         } else {
-            self.turn.deferred.push(Deferred::Parse(statement));
+            self.turn.deferred.push(Deferred::Parse(statement, number));
         }
     }
 
@@ -111,18 +116,26 @@ impl Client {
         }
     }
 
-    /// A message without a body, after all that is to be answered before it.
-    fn say_in_turn(&mut self, tag: u8) {
+    /// A message without a body, after all that is to be answered before it, with the change of a name that it
+    /// tells of (0: none).
+    fn say_in_turn(&mut self, tag: u8, number: u32) {
         let mut bytes = BytesMut::new();
         bytes.put_empty(tag);
-        self.bytes_in_turn(bytes.freeze());
+        if self.turn.deferred.is_empty() {
+            self.x.say(bytes.freeze());
+            if number > 0 {
+                self.x.change(number);
+            }
+        } else {
+            self.turn.deferred.push(Deferred::Local(bytes.freeze(), number));
+        }
     }
 
     fn bytes_in_turn(&mut self, bytes: Bytes) {
         if self.turn.deferred.is_empty() {
             self.x.say(bytes);
         } else {
-            self.turn.deferred.push(Deferred::Local(bytes));
+            self.turn.deferred.push(Deferred::Local(bytes, 0));
         }
     }
 
@@ -140,8 +153,10 @@ impl Client {
     }
 
     fn bind(&mut self, view: &BindView<'_>) -> Result<Fed, ErrorReport> {
-        let statement =
-            self.statements.get(view.statement).cloned().ok_or_else(|| no_statement(view.statement))?;
+        let Some(statement) = self.statements.get(view.statement).cloned() else {
+            // An error may yet bring it back.
+            return self.settle_first().map(Fed::Until).ok_or_else(|| no_statement(view.statement));
+        };
         let statement = self.up_to_date(statement)?;
         let Some(parsed) = &statement.statement else { return Ok(self.bind_local(view, &statement)) };
         let router = match self.router() {
@@ -154,6 +169,11 @@ impl Client {
             return Ok(self.bind_local(view, &statement));
         }
         let params = params_of(view, &statement);
+        if let Some(wanted) = statement.parameters()
+            && wanted != params.len()
+        {
+            return Err(wrong_count(view, wanted, params.len()));
+        }
         let routed = if self.is_open_failed() {
             Ok(passed_on())
         } else {
@@ -181,6 +201,11 @@ impl Client {
             return Ok(self.bind_fanout(view, &statement, shards, note));
         }
         let sets = self.configured(parsed, &params).map_err(|e| e.report())?;
+        if route.rewrite.is_none()
+            && let Some(step) = self.check_held(&statement)?
+        {
+            return Ok(Fed::Until(step));
+        }
         self.bind_on_server(view, &statement, parsed, &route, sets);
         Ok(Fed::Next)
     }
@@ -199,9 +224,18 @@ impl Client {
             statement: one_statement(parsed)?,
             router,
             key: old.key,
+            constants: old.constants,
+            analysis: old.analysis,
+            shape: old.shape.clone(),
+            stale: true,
         });
+        for waiting in &mut self.turn.learning {
+            if Arc::ptr_eq(waiting, &old) {
+                *waiting = fresh.clone();
+            }
+        }
         for deferred in &mut self.turn.deferred {
-            if let Deferred::Parse(waiting) | Deferred::Describe(waiting) = deferred
+            if let Deferred::Parse(waiting, _) | Deferred::Describe(waiting) = deferred
                 && Arc::ptr_eq(waiting, &old)
             {
                 *waiting = fresh.clone();
@@ -214,7 +248,7 @@ impl Client {
     fn bind_local(&mut self, view: &BindView<'_>, statement: &Arc<ClientStatement>) -> Fed {
         let portal = Portal::Local { statement: statement.clone(), tail: Bytes::copy_from_slice(view.tail) };
         self.portals.insert(view.portal, portal);
-        self.say_in_turn(b'2');
+        self.say_in_turn(b'2', 0);
         Fed::Next
     }
 
@@ -243,7 +277,7 @@ impl Client {
         let tail = Bytes::copy_from_slice(view.tail);
         let portal = Portal::Fanout { statement: statement.clone(), tail, shards, note, describe: false };
         self.portals.insert(view.portal, portal);
-        self.say_in_turn(b'2');
+        self.say_in_turn(b'2', 0);
         Fed::Next
     }
 
@@ -259,11 +293,11 @@ impl Client {
         let rewritten = route.rewrite.as_ref().or(instead.as_ref());
         let rewritten = rewritten.map(|text| Bytes::copy_from_slice(text.as_bytes()));
         let (sql, key) = match &rewritten {
-            Some(sql) => (sql, key_of(sql, &statement.types)),
+            Some(sql) => (sql, key_of(sql, &statement.types, statement.analysis)),
             None => (&statement.sql, statement.key),
         };
         self.emit_deferred(Some((statement, sql, key)));
-        self.ensure_prepared(&statement.name, sql, &statement.types, key);
+        self.ensure_prepared(statement, sql, key);
         self.x.up.put_bind(view.portal, &server_name(&statement.name, key), view.tail);
         self.x.expect(Expect::Bind);
         let note = self.note(parsed, Some(route), true);
@@ -281,13 +315,27 @@ impl Client {
 
     fn describe_statement(&mut self, name: &str) -> Fed {
         let Some(statement) = self.statements.get(name).cloned() else {
+            if let Some(step) = self.settle_first() {
+                return Fed::Until(step);
+            }
             self.refuse_extended(&no_statement(name));
             return Fed::Next;
         };
         if !self.is_proxys_own(&statement) {
-            self.turn.deferred.push(Deferred::Describe(statement));
             if self.server.is_some() && self.x.is_batch_open() {
-                self.emit_deferred(None); // the batch has its direction already
+                // The batch has its direction already.
+                match self.check_held(&statement) {
+                    Ok(None) => {}
+                    Ok(Some(step)) => return Fed::Until(step),
+                    Err(report) => {
+                        self.refuse_extended(&report);
+                        return Fed::Next;
+                    }
+                }
+                self.turn.deferred.push(Deferred::Describe(statement));
+                self.emit_deferred(None);
+            } else {
+                self.turn.deferred.push(Deferred::Describe(statement));
             }
             return Fed::Next;
         }
@@ -434,8 +482,9 @@ impl Client {
         match parse_target(body)? {
             DescribeTarget::Statement(name) => {
                 // Servers keep theirs for other clients.
-                self.statements.remove(name);
-                self.say_in_turn(b'3');
+                let before = self.statements.remove(name);
+                let number = if before.is_some() { self.changed(name, before) } else { 0 };
+                self.say_in_turn(b'3', number);
             }
             DescribeTarget::Portal(name) => {
                 let portal = self.portals.remove(name);
@@ -446,9 +495,9 @@ impl Client {
                 };
                 if on_server {
                     self.x.up.put_target(b'C', DescribeTarget::Portal(name));
-                    self.x.expect(Expect::Close { forward: true });
+                    self.x.expect(Expect::Close { forward: true, key: None });
                 } else {
-                    self.say_in_turn(b'3');
+                    self.say_in_turn(b'3', 0);
                 }
             }
         }
@@ -474,6 +523,15 @@ fn params_of<'a>(view: &BindView<'a>, statement: &ClientStatement) -> SmallVec<[
         .enumerate()
         .map(|(i, value)| Param { value, binary: view.is_binary(i), type_oid: oid(i) })
         .collect()
+}
+
+/// PostgreSQL's own words; a server would call the statement by its own name.
+fn wrong_count(view: &BindView<'_>, wanted: usize, given: usize) -> ErrorReport {
+    let name = view.statement;
+    let message = format!(
+        "bind message supplies {given} parameters, but prepared statement \"{name}\" requires {wanted}"
+    );
+    ErrorReport::error(SqlState::PROTOCOL_VIOLATION, message)
 }
 
 fn no_statement(name: &str) -> ErrorReport {

@@ -105,6 +105,7 @@ impl Client {
             self.tell_parameters(&mut leased);
         }
         if let Txn::Held(held) = std::mem::take(&mut self.txn) {
+            leased.unnamed = None; // a Query destroys it
             self.x.up.put_query(held.script().as_bytes());
             self.x.expect(crate::exec::Expect::Prefix);
             self.txn = Txn::Open(Box::new(held.open()));

@@ -100,9 +100,11 @@ impl Client {
     pub(super) fn try_again(&mut self, replay: BytesMut) {
         self.forget_flights();
         self.turn.retries += 1;
-        for name in std::mem::take(&mut self.turn.fresh) {
-            self.statements.remove(&name);
+        for number in (1..=self.turn.changes.len() as u32).rev() {
+            self.take_back(number);
         }
+        self.turn.changes.clear();
+        self.turn.learning.clear();
         self.portals.clear();
         self.turn.deferred.clear();
         self.turn.stash = None;

@@ -25,7 +25,8 @@ impl Client {
         self.turn.effects.clear();
         self.x.retag.clear();
         self.replay.clear();
-        self.turn.fresh.clear();
+        self.turn.changes.clear();
+        self.turn.learning.clear();
         self.turn.retries = 0;
         self.turn.late = false;
         // No status: nothing was sent, the statement was refused before.

@@ -204,6 +204,17 @@ impl Kept {
             self.leased.scrub_and_return();
         }
     }
+
+    /// The same, and waits until it is so: up to five seconds, then it is closed.
+    pub(super) async fn release_now(mut self) {
+        if self.pins.contains(&Pin::Other) {
+            return; // dirty: closed
+        }
+        let scrubbed = self.leased.scrub();
+        if let Ok(Err(error)) = tokio::time::timeout(std::time::Duration::from_secs(5), scrubbed).await {
+            tracing::debug!(%error, "a server connection could not be cleaned and is closed");
+        }
+    }
 }
 
 fn too_many(server: &Leased) -> ErrorReport {

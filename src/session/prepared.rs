@@ -2,15 +2,15 @@
 //! Must not know which server holds what.
 
 use std::collections::HashMap;
-use std::hash::BuildHasher;
-use std::sync::{Arc, LazyLock};
+use std::hash::{BuildHasher, Hash};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use bytes::Bytes;
 
 use super::measure::Note;
-use crate::pool::StatementKey;
+use crate::pool::{Shape, StatementKey};
 use crate::route::{Router, Statement};
-use crate::wire::ParseView;
+use crate::wire::{ParseView, parse_row_description};
 
 /// Things by the client's names; the unnamed one, which most clients use most, has a place of its own.
 #[derive(Debug)]
@@ -34,13 +34,14 @@ impl<T> Named<T> {
         if name.is_empty() { self.unnamed.as_mut() } else { self.named.get_mut(name) }
     }
 
-    pub(super) fn insert(&mut self, name: &str, value: T) {
+    /// Puts it there, and gives what was there before.
+    pub(super) fn insert(&mut self, name: &str, value: T) -> Option<T> {
         if name.is_empty() {
-            self.unnamed = Some(value);
+            self.unnamed.replace(value)
         } else if let Some(slot) = self.named.get_mut(name) {
-            *slot = value;
+            Some(std::mem::replace(slot, value))
         } else {
-            self.named.insert(name.to_owned(), value);
+            self.named.insert(name.to_owned(), value)
         }
     }
 
@@ -73,13 +74,70 @@ pub(super) struct ClientStatement {
     pub(super) router: Arc<Router>,
     /// What servers call it.
     pub(super) key: StatementKey,
+    /// A hash of the settings that its constants may depend on, as they were at Parse.
+    pub(super) constants: u64,
+    /// The same with the search path.
+    pub(super) analysis: u64,
+    /// What its analysis came to when the client prepared it; unknown until a server has said so.
+    pub(super) shape: OnceLock<Arc<Shape>>,
+    /// The catalogs have changed since then.
+    pub(super) stale: bool,
 }
 
 impl ClientStatement {
     /// Whether a Parse says the same again, so that nothing is to be found out anew.
-    pub(super) fn is(&self, parse: &ParseView<'_>, router: &Arc<Router>) -> bool {
-        *self.sql == *parse.sql && *self.types == *parse.types && Arc::ptr_eq(&self.router, router)
+    pub(super) fn is(&self, parse: &ParseView<'_>, router: &Arc<Router>, key_env: (u64, u64)) -> bool {
+        (self.constants, self.analysis) == key_env
+            && !self.stale
+            && *self.sql == *parse.sql
+            && *self.types == *parse.types
+            && Arc::ptr_eq(&self.router, router)
     }
+}
+
+impl ClientStatement {
+    /// The parameter types to declare when the proxy prepares it once more: those it was given at first, whatever names
+    /// mean by now. Types that users made have other numbers on other servers.
+    pub(super) fn settled_types(&self) -> Bytes {
+        let Some(shape) = self.shape.get() else { return self.types.clone() };
+        let mut types = Vec::with_capacity(shape.parameters.len());
+        for oid in shape.parameters.chunks_exact(4) {
+            let own = u32::from_be_bytes(oid.try_into().unwrap_or_default()) >= FIRST_USER_OID;
+            types.extend_from_slice(if own { &[0; 4] } else { oid });
+        }
+        types.into()
+    }
+
+    /// How many parameters it has, if that is known.
+    pub(super) fn parameters(&self) -> Option<usize> {
+        self.shape.get().map(|shape| shape.parameters.len() / 4)
+    }
+
+    /// Whether what its text means depends on settings: a constant of a date or time, or one with a backslash.
+    pub(super) fn has_fickle_constants(&self) -> bool {
+        let text = String::from_utf8_lossy(&self.sql);
+        let now = ["now", "today", "tomorrow", "yesterday"];
+        let fickle = |constant: &str| {
+            constant.bytes().any(|b| b.is_ascii_digit())
+                || now.iter().any(|word| constant.to_ascii_lowercase().contains(word))
+        };
+        text.contains('\\') || text.contains("$$") || text.split('\'').skip(1).step_by(2).any(fickle)
+    }
+}
+
+/// Numbers of types, tables and the like from here on differ between servers. Source: `FirstNormalObjectId`.
+const FIRST_USER_OID: u32 = 16384;
+
+/// What a server's description of a statement says: as much of its columns as PostgreSQL compares.
+pub(super) fn shape_of(body: &[u8], columns: Option<&[u8]>) -> Shape {
+    let columns = columns.and_then(|body| parse_row_description(body).ok()).map_or(0, |columns| {
+        let columns: Vec<_> = columns
+            .iter()
+            .map(|c| (c.name.as_str(), c.type_oid.min(FIRST_USER_OID), c.type_len, c.typmod))
+            .collect();
+        hash(&columns).max(1)
+    });
+    Shape { parameters: Bytes::copy_from_slice(body.get(2..).unwrap_or_default()), columns }
 }
 
 /// A portal of a client.
@@ -116,12 +174,22 @@ pub(super) enum Portal {
     },
 }
 
-/// The key of a text with its parameter types: 128 bits under two seeds that no client knows.
-pub(super) fn key_of(sql: &[u8], types: &[u8]) -> StatementKey {
+/// The key of a text with its parameter types, under the settings that its meaning depends on.
+pub(super) fn key_of(sql: &[u8], types: &[u8], analysis: u64) -> StatementKey {
+    StatementKey(hash((sql, types, analysis)))
+}
+
+/// 128 bits under two seeds that no client knows.
+fn hash(value: impl Hash) -> u128 {
     static SEEDS: LazyLock<[foldhash::quality::RandomState; 2]> = LazyLock::new(Default::default);
     let [a, b] = &*SEEDS;
-    let halves = [a, b].map(|seed| u128::from(seed.hash_one((sql, types))));
-    StatementKey(halves[0] << 64 | halves[1])
+    let halves = [a, b].map(|seed| u128::from(seed.hash_one(&value)));
+    halves[0] << 64 | halves[1]
+}
+
+/// 64 bits, for what servers are never told.
+pub(super) fn digest(value: impl Hash) -> u64 {
+    hash(value) as u64
 }
 
 #[cfg(test)]
@@ -130,8 +198,9 @@ mod tests {
 
     #[test]
     fn keys_depend_on_text_and_types() {
-        assert_eq!(key_of(b"select 1", b""), key_of(b"select 1", b""));
-        assert_ne!(key_of(b"select 1", b""), key_of(b"select 2", b""));
-        assert_ne!(key_of(b"select $1", &[0, 0, 0, 23]), key_of(b"select $1", &[0, 0, 0, 20]));
+        assert_eq!(key_of(b"select 1", b"", 0), key_of(b"select 1", b"", 0));
+        assert_ne!(key_of(b"select 1", b"", 0), key_of(b"select 2", b"", 0));
+        assert_ne!(key_of(b"select 1", b"", 0), key_of(b"select 1", b"", 1));
+        assert_ne!(key_of(b"select $1", &[0, 0, 0, 23], 0), key_of(b"select $1", &[0, 0, 0, 20], 0));
     }
 }

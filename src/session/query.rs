@@ -51,6 +51,12 @@ impl Client {
         } else if self.x.is_owed() {
             return Ok(Fed::Until(Step::Drain));
         }
+        // A Query destroys the unnamed statement and portal, whatever comes of it.
+        self.statements.remove("");
+        self.portals.remove("");
+        if let Some(server) = &mut self.server {
+            server.unnamed = None;
+        }
         let router = match self.router() {
             Ok(router) => router,
             Err(step) => return Ok(Fed::Until(step)),

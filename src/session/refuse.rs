@@ -54,9 +54,9 @@ impl Client {
         self.record_error(report, statement);
         let mut bytes = BytesMut::new();
         bytes.put_report(report);
-        for deferred in std::mem::take(&mut self.turn.deferred) {
-            if let Deferred::Parse(statement) = deferred {
-                self.statements.remove(&statement.name);
+        for deferred in std::mem::take(&mut self.turn.deferred).into_iter().rev() {
+            if let Deferred::Parse(_, number) | Deferred::Local(_, number @ 1..) = deferred {
+                self.take_back(number);
             }
         }
         if self.server.is_some() && (matches!(self.txn, Txn::Open(_)) || self.x.is_batch_open()) {

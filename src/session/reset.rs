@@ -2,7 +2,7 @@
 //! Must not know messages.
 
 use super::cancels::GivenUp;
-use super::client::{Client, Flow, Kept};
+use super::client::{Client, Flow};
 use super::join::{cancelled, unless_gone};
 use crate::route::Kind;
 use crate::wire::BackendWriter;
@@ -27,7 +27,10 @@ impl Client {
         let vars = self.vars.discarded();
         let changed = vars.settings != self.vars.settings;
         let before = std::mem::replace(&mut self.vars, vars);
-        self.kept.drain(..).for_each(Kept::release);
+        // When the client has its answer, what others wait for is free: its locks.
+        for kept in std::mem::take(&mut self.kept) {
+            kept.release_now().await;
+        }
         self.hear_nothing();
         self.tell_pins();
         if changed {

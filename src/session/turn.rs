@@ -63,7 +63,11 @@ impl Client {
                     }
                     flow
                 }
-                Step::Settle => self.pump(Until::Settled).await,
+                Step::Settle => {
+                    let flow = self.pump(Until::Settled).await;
+                    self.turn.flushed = false;
+                    flow
+                }
                 // What is rare is boxed: the common turn must not pay for its state.
                 Step::Move => Box::pin(self.leave_shard()).await,
                 Step::Fanout(plan) => Box::pin(self.fan_out(*plan)).await,

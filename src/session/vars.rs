@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
+use super::prepared::digest;
 use crate::config::ReadConsistency;
-use crate::pool::Settings;
+use crate::pool::{Settings, is_of_analysis};
 use crate::route::{Env, SetParameter, names_of_list};
 
 /// The parameter that says what a session's reads may miss.
@@ -31,6 +32,12 @@ pub(super) struct Vars {
     login: Arc<Env>,
     /// What `$user` in a search path stands for.
     user: Arc<str>,
+    /// What SET LOCAL has changed of the settings that constants depend on.
+    locals: u64,
+    /// A hash of the settings that a statement's constants depend on when it is analysed.
+    pub(super) constants: u64,
+    /// The same with the search path.
+    pub(super) analysis: u64,
 }
 
 impl Vars {
@@ -50,13 +57,24 @@ impl Vars {
             .iter()
             .find(|(name, _)| name.eq_ignore_ascii_case(READ_CONSISTENCY))
             .and_then(|(_, value)| consistency_of(value));
-        Arc::new(Self {
+        let vars = Self {
             settings: Settings::of_startup(&servers),
             login: Arc::new(env.clone()),
             env,
             consistency,
             user: "".into(),
-        })
+            locals: 0,
+            constants: 0,
+            analysis: 0,
+        };
+        vars.seal()
+    }
+
+    /// After every change.
+    fn seal(mut self) -> Arc<Self> {
+        self.constants = digest((self.settings.analysis(), self.locals));
+        self.analysis = digest((self.constants, &self.env.search_path));
+        Arc::new(self)
     }
 
     /// What a server said at login: the settings as all clients with equal ones share them, and the search path.
@@ -65,6 +83,7 @@ impl Vars {
         self.settings = settings;
         self.env.search_path = Some(search_path.to_vec());
         self.login = Arc::new(self.env.clone());
+        *self = Arc::unwrap_or_clone(self.clone().seal());
     }
 
     /// After a SET that a server accepted, or one of the proxy's own.
@@ -85,14 +104,17 @@ impl Vars {
                 next.settings = next.settings.with(&name, &sql);
             }
         }
-        Arc::new(next)
+        next.seal()
     }
 
     /// The same for SET LOCAL: routing follows, the settings to replay do not.
     pub(super) fn with_local(&self, set: &SetParameter) -> Arc<Self> {
         let mut next = (*self.with(set)).clone();
         next.settings = self.settings.clone();
-        Arc::new(next)
+        if is_of_analysis(&set.name) {
+            next.locals = digest((self.locals, &set.sql));
+        }
+        next.seal()
     }
 
     /// After RESET; `None` is ALL.
@@ -112,7 +134,7 @@ impl Vars {
                 next.settings = self.settings.reset_all();
             }
         }
-        Arc::new(next)
+        next.seal()
     }
 
     /// After DISCARD ALL.
@@ -121,7 +143,7 @@ impl Vars {
         next.consistency = None;
         next.env = (*self.login).clone();
         next.settings = self.settings.discarded();
-        Arc::new(next)
+        next.seal()
     }
 
     fn resolve_user(&mut self) {

@@ -129,7 +129,10 @@ impl Wire {
 }
 
 fn word(tag: u8, body: &[u8]) -> String {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end_matches('\0').replace('\0', "=");
+    let text = |bytes: &[u8]| {
+        let bytes = bytes.strip_suffix(&[0]).unwrap_or(bytes);
+        String::from_utf8_lossy(bytes).replace('\0', "=")
+    };
     match tag {
         b'E' | b'N' => {
             let fields = ErrorFields::parse(body).unwrap();
@@ -164,6 +167,10 @@ fn word(tag: u8, body: &[u8]) -> String {
         b'C' => format!("done {}", text(body)),
         b'S' => format!("status {}", text(body)),
         b'Z' => format!("ready {}", char::from(body[0])),
+        b'A' => {
+            let payload = text(&body[4..]);
+            format!("heard {}", payload.rsplit('=').next().unwrap_or_default())
+        }
         tag => char::from(tag).to_string(),
     }
 }
