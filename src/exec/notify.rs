@@ -168,7 +168,15 @@ struct Channel {
     number: u64,
     /// Every shard's connection listens to it.
     ready: bool,
-    inboxes: Vec<Arc<Inbox>>,
+    hearers: Vec<Hearer>,
+}
+
+/// Who hears a channel.
+#[derive(Debug)]
+struct Hearer {
+    inbox: Arc<Inbox>,
+    /// All that was committed before its LISTEN has been heard by those who listened already, and passed it by.
+    live: bool,
 }
 
 impl Hub {
@@ -193,35 +201,44 @@ impl Hub {
         })
     }
 
-    /// Puts an inbox on a channel, and returns when nothing committed from then on can be missed. Not cancel safe.
+    /// Puts an inbox on a channel, and returns when nothing committed from then on can be missed. What was committed
+    /// before the call is not heard, though it may still be on its way. Not cancel safe.
     ///
     /// # Errors
     /// [`ListenError`]: a primary is not to be had; the inbox is then not on the channel.
     pub async fn listen(self: &Arc<Self>, inbox: &Arc<Inbox>, channel: &Arc<str>) -> Result<(), ListenError> {
-        let (number, waits) = {
+        let (number, orders) = {
             let mut inner = self.inner.lock();
             inner.made += 1;
             let made = inner.made;
             let entry = inner.channels.entry(channel.clone());
-            let entry = entry.or_insert_with(|| Channel { number: made, ready: false, inboxes: Vec::new() });
-            if !entry.inboxes.iter().any(|i| Arc::ptr_eq(i, inbox)) {
-                entry.inboxes.push(inbox.clone());
+            let entry = entry.or_insert_with(|| Channel { number: made, ready: false, hearers: Vec::new() });
+            match entry.hearers.iter().find(|h| Arc::ptr_eq(&h.inbox, inbox)) {
+                Some(hearer) if hearer.live => return Ok(()),
+                Some(_) => {}
+                None => entry.hearers.push(Hearer { inbox: inbox.clone(), live: false }),
             }
-            if entry.ready {
-                return Ok(());
-            }
-            let number = entry.number;
-            (number, self.order_all(&mut inner, &format!("LISTEN {}", quoted(channel))))
+            let first = if entry.ready { String::new() } else { format!("LISTEN {}", quoted(channel)) };
+            // Servers before version 15 look for notifications only when they turn to the next command.
+            (entry.number, [first, String::new()])
         };
-        let answers = futures_util::future::join_all(waits.into_iter().map(answer)).await;
-        if let Some(error) = answers.into_iter().find_map(Result::err) {
-            self.unlisten(inbox, channel);
-            return Err(error);
+        for sql in orders {
+            let waits = self.order_all(&mut self.inner.lock(), &sql);
+            let answers = futures_util::future::join_all(waits.into_iter().map(answer)).await;
+            if let Some(error) = answers.into_iter().find_map(Result::err) {
+                self.unlisten(inbox, channel);
+                return Err(error);
+            }
         }
         let mut inner = self.inner.lock();
-        match inner.channels.get_mut(channel).filter(|c| c.number == number) {
-            Some(entry) => {
-                entry.ready = true;
+        let entry = inner.channels.get_mut(channel).filter(|c| c.number == number);
+        let hearer = entry.and_then(|entry| {
+            entry.ready = true;
+            entry.hearers.iter_mut().find(|h| Arc::ptr_eq(&h.inbox, inbox))
+        });
+        match hearer {
+            Some(hearer) => {
+                hearer.live = true;
                 Ok(())
             }
             // Lost between the server's answer and now: the inbox has been told, if it had heard anything before.
@@ -236,8 +253,8 @@ impl Hub {
     pub fn unlisten(self: &Arc<Self>, inbox: &Arc<Inbox>, channel: &str) {
         let mut inner = self.inner.lock();
         let Some(entry) = inner.channels.get_mut(channel) else { return };
-        entry.inboxes.retain(|i| !Arc::ptr_eq(i, inbox));
-        if entry.inboxes.is_empty() {
+        entry.hearers.retain(|h| !Arc::ptr_eq(&h.inbox, inbox));
+        if entry.hearers.is_empty() {
             inner.channels.remove(channel);
             self.order_live(&mut inner, &format!("UNLISTEN {}", quoted(channel)));
         }
@@ -276,7 +293,7 @@ impl Hub {
         let Some((channel, entry)) = name.and_then(|name| inner.channels.get_key_value(name)) else { return };
         let claimed = inner.claims.get(&(shard, pid)).copied();
         let common = message(claimed.unwrap_or(pid), rest);
-        for inbox in &entry.inboxes {
+        for Hearer { inbox, .. } in entry.hearers.iter().filter(|h| h.live) {
             let message = match claimed {
                 None if pid == inbox.client => message(pid | FOREIGN, rest),
                 _ => common.clone(),
@@ -293,7 +310,7 @@ impl Hub {
         }
         let channels = std::mem::take(&mut inner.channels);
         let text = format!("shard \"{}\": {why}", self.cluster().shard_name(shard));
-        for inbox in channels.values().filter(|c| c.ready).flat_map(|c| &c.inboxes) {
+        for inbox in channels.values().flat_map(|c| &c.hearers).filter(|h| h.live).map(|h| &h.inbox) {
             inbox.end(&text);
         }
         if !channels.is_empty() {
