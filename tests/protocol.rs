@@ -362,3 +362,77 @@ async fn transaction_control_inside_a_batch_means_what_the_batch_has_begun() {
     }
     nothing_leaked(&front).await;
 }
+
+/// A client with settings of its own gets a server that does what it says.
+async fn server_is_in_step(front: &Front) {
+    let honest = async {
+        let client = front.connect().await;
+        client.batch_execute("set application_name = 'honest'").await.expect("it is set");
+        assert_eq!(rows(&client, "select current_setting('application_name')").await, ["honest"]);
+    };
+    tokio::time::timeout(PATIENCE, honest).await.expect("the server answers");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_still_reads_a_copy_is_not_lent_again() {
+    let front = Front::plain(0, Changes { pool: "size = 1\nmin_idle = 0", ..Changes::default() }).await;
+    let mut raw = Raw::connect(&front).await;
+    raw.out.put_query(b"create table t (i int)");
+    assert_eq!(raw.ask().await, "CREATE_TABLE /I");
+    for extended in [false, true] {
+        for _ in 0..5 {
+            // The next query comes before the server could say that it reads now.
+            let mut hasty = Raw::connect(&front).await;
+            if extended {
+                hasty.statement("copy t from stdin", false).out.put_sync();
+            } else {
+                hasty.out.put_query(b"copy t from stdin");
+            }
+            hasty.out.put_query(b"select 1");
+            hasty.send().await;
+            server_is_in_step(&front).await;
+        }
+    }
+    nothing_leaked(&front).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_got_half_a_copy_message_is_not_lent_again() {
+    let front = Front::plain(0, Changes { pool: "size = 1\nmin_idle = 0", ..Changes::default() }).await;
+    let mut raw = Raw::connect(&front).await;
+    raw.out.put_query(b"create table t (i int)");
+    assert_eq!(raw.ask().await, "CREATE_TABLE /I");
+    for (begin, status) in [("", "/I"), ("begin", "/E")] {
+        if !begin.is_empty() {
+            raw.out.put_query(begin.as_bytes());
+            assert_eq!(raw.ask().await, "BEGIN /T");
+        }
+        raw.out.put_query(b"copy t from stdin");
+        raw.out.put_frame(b'd', b"no number\n");
+        let mut message = bytes::BytesMut::new();
+        message.put_frame(b'd', &[b'1'; 1000]);
+        let rest = message.split_off(500);
+        raw.out.extend_from_slice(&message);
+        let answer = raw.ask().await;
+        assert!(answer.ends_with(&format!("22P02 {status}")), "{answer}");
+        if begin.is_empty() {
+            server_is_in_step(&front).await;
+        }
+        // The rest of it is no message for anybody.
+        raw.out.extend_from_slice(&rest);
+        raw.out.put_query(b"rollback");
+        assert!(raw.ask().await.ends_with("ROLLBACK /I"));
+        raw.out.put_query(b"select 1");
+        assert_eq!(raw.ask().await, "T 1 SELECT_1 /I");
+    }
+    // Left in the middle of it, in a transaction.
+    raw.out.put_query(b"begin");
+    assert_eq!(raw.ask().await, "BEGIN /T");
+    raw.out.put_query(b"copy t from stdin");
+    raw.out.put_frame(b'd', b"no number\n");
+    raw.out.put_slice(b"d\0\0\x03\xe8half");
+    assert!(raw.ask().await.ends_with("22P02 /E"));
+    drop(raw);
+    server_is_in_step(&front).await;
+    nothing_leaked(&front).await;
+}

@@ -139,6 +139,8 @@ pub(super) struct Turn {
     pub(super) measured: Measured,
     /// COPY data of a message of which only a part has come.
     pub(super) copy_rest: usize,
+    /// Of that message a part has gone to the server at hand, which waits for the rest.
+    pub(super) copy_torn: bool,
     /// The batch was ended without the client's Sync: an error in it skips the client's messages up to its own Sync.
     pub(super) split: bool,
     /// COPY data was sent ahead and waits for the server to ask for it.
@@ -211,6 +213,7 @@ impl Turn {
             began,
             measured,
             copy_rest: _,
+            copy_torn: _,
             split,
             copy_waits,
             flushed,
@@ -486,7 +489,8 @@ impl Client {
     /// Gives back what can be given back; cancels what still runs.
     pub(super) async fn finish(&mut self) {
         self.cancel.clear().await;
-        let drained = !self.x.is_owed() && !self.x.is_batch_open() && !self.x.is_copy_in();
+        let whole = self.x.up.is_empty() && !self.turn.copy_torn;
+        let drained = whole && !self.x.is_owed() && !self.x.is_batch_open() && !self.x.is_copy_in();
         if let Some(server) = self.server.take() {
             if drained {
                 server.scrub_and_return();

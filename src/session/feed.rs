@@ -145,7 +145,9 @@ impl Client {
     }
 
     fn copy_bytes(&mut self, part: BytesMut) {
-        if self.x.is_copy_in() {
+        if self.x.is_copy_in() || self.turn.copy_torn {
+            // A message that has begun on a server goes there whole, whatever that has said meanwhile.
+            self.turn.copy_torn = self.turn.copy_rest > 0;
             // What was sent cannot be sent again.
             self.turn.only_reads = false;
             if self.x.up.is_empty() { self.x.up = part } else { self.x.up.extend_from_slice(&part) }

@@ -19,6 +19,7 @@ impl Client {
     pub(super) async fn server_lost(&mut self, lost: Lost) -> Flow {
         self.note_done();
         let Some(server) = self.server.take() else { return Flow::End };
+        self.turn.copy_torn = false;
         self.cancel.clear().await;
         self.unclaim();
         let (state, is_replica) = (server.server().clone(), server.is_replica());

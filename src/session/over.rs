@@ -97,6 +97,10 @@ impl Client {
             }
             self.unclaim();
         }
+        if std::mem::take(&mut self.turn.copy_torn) {
+            // The COPY has failed in the middle of a message: whatever is sent there now is that message's rest.
+            return self.lost_with_state(&server);
+        }
         if self.turn.doubt || !self.turn.new_pins.is_empty() {
             match Box::pin(self.settle_pins(&mut server)).await {
                 Ok(pins) => self.turn.new_pins = pins,

@@ -58,7 +58,8 @@ impl Client {
                 Step::Apply(leased) => Box::pin(self.join_with(*leased)).await,
                 Step::Drain => {
                     let flow = self.pump(Until::Drained).await;
-                    if flow == Flow::Continue {
+                    // It returns early too, as when the server begins to read a COPY: nothing is over then.
+                    if flow == Flow::Continue && (self.server.is_none() || self.x.is_drained()) {
                         self.after_drain().await;
                     }
                     flow
