@@ -9,6 +9,8 @@ pub const DEMO_SERVERS: u16 = 6;
 
 /// The proxy's port is this much above the base.
 const PROXY_ABOVE_BASE: u16 = 1000;
+/// The proxy's port in the shipped file.
+const PROXY_PORT: u16 = DEMO_PORT_BASE + PROXY_ABOVE_BASE;
 /// The HTTP server's port in the shipped file; with another base it is the one after the proxy's.
 const HTTP_PORT: u16 = 3000;
 
@@ -21,7 +23,7 @@ const SHIPPED: &str = include_str!("../../proxy.toml");
 #[must_use]
 pub fn demo_text(base: u16) -> Option<String> {
     let shift = |port: u16| base.checked_add(port.checked_sub(DEMO_PORT_BASE)?).filter(|_| base > 0);
-    let proxy = shift(DEMO_PORT_BASE + PROXY_ABOVE_BASE)?;
+    let proxy = shift(PROXY_PORT)?;
     let http = if base == DEMO_PORT_BASE { HTTP_PORT } else { proxy.checked_add(1)? };
     let mut text = String::with_capacity(SHIPPED.len());
     for line in SHIPPED.split_inclusive('\n') {
@@ -50,7 +52,13 @@ fn in_own_line(line: &str, proxy: u16, http: u16) -> String {
     if !line.starts_with("listen") {
         return line.to_owned();
     }
-    line.replace("6432", &proxy.to_string()).replace(&HTTP_PORT.to_string(), &http.to_string())
+    // One of them stands in a line. Replaced one after the other, 3000 would be found in 13000.
+    let [own, other] = [PROXY_PORT, HTTP_PORT].map(|port| port.to_string());
+    if line.contains(&own) {
+        line.replace(&own, &proxy.to_string())
+    } else {
+        line.replace(&other, &http.to_string())
+    }
 }
 
 #[cfg(test)]
@@ -73,6 +81,12 @@ mod tests {
         for ((_, line), port) in changed[2..].iter().zip(15432..) {
             assert!(line.contains(&format!("port = {port},")), "{line}");
         }
+    }
+
+    #[test]
+    fn a_port_that_holds_the_digits_of_another_moves_once() {
+        let moved = demo_text(12000).unwrap();
+        assert!(moved.contains("[\"127.0.0.1:13000\"]") && moved.contains("\"127.0.0.1:13001\""), "{moved}");
     }
 
     #[test]
