@@ -144,9 +144,9 @@ fn wrong_shapes_are_reported_all_at_once_without_values() {
                 "proxy.toml:4: porxy: unknown key; did you mean \"proxy\"?",
                 "proxy.toml:6: user.password: must be text; put it in quotes",
                 "proxy.toml:7: user.zzz: unknown key; there are \"name\", \"password\", \"password_env\", \
-             \"password_file\", \"scram_verifier\", \"scram_verifier_env\", \"scram_verifier_file\", \"trust\", \
+             \"password_file\", \"scram_verifier\", \"scram_verifier_env\", \"scram_verifier_file\", \"cert_cn\", \"trust\", \
              \"admin\", \"databases\", \"server_user\", \"server_password\", \"server_password_env\", \
-             \"server_password_file\", \"pool_size\"",
+             \"server_password_file\", \"pool_size\", …",
             ],
         ),
         (
@@ -247,7 +247,7 @@ fn broken_rules_name_line_key_and_remedy() {
         ]),
         (with(user, "admin = true"), vec![
             "10: user: nothing says how the user proves who it is; \
-             add one of password, password_env, password_file, scram_verifier, or trust = true",
+             add one of password, password_env, password_file, scram_verifier, cert_cn, or trust = true",
         ]),
         (with(user, "scram_verifier = \"SCRAM-SHA-256$4096:abc$def:ghi\""), vec![
             "12: user.scram_verifier: is not a SCRAM-SHA-256 verifier; \
@@ -532,7 +532,7 @@ fn secrets_come_from_the_environment_or_a_file_and_are_never_printed() {
     let config = loaded.config;
     let password = |name: &str| match &config.user(name).unwrap().auth {
         UserAuth::Password(password) => password.expose_secret().to_owned(),
-        UserAuth::Verifier(_) | UserAuth::Trust => panic!("{name} has no password"),
+        UserAuth::Verifier(_) | UserAuth::Certificate | UserAuth::Trust => panic!("{name} has no password"),
     };
     assert_eq!((password("app").as_str(), password("b").as_str()), ("from-file", "from-env"));
     assert_eq!(config.user("app").unwrap().server_password.as_ref().unwrap().expose_secret(), "from-file");
@@ -588,6 +588,8 @@ fn every_example_is_loaded_by_a_test_here() {
     assert_eq!(
         names,
         [
+            "auth-query.toml",
+            "client-certificates.toml",
             "hash-three-shards.toml",
             "multi-database.toml",
             "plain-pooler.toml",
@@ -596,6 +598,39 @@ fn every_example_is_loaded_by_a_test_here() {
             "vertical.toml",
         ]
     );
+}
+
+#[test]
+fn the_auth_query_example_names_no_user_but_the_operator() {
+    let text = fs::read_to_string(shipped("examples/configs/auth-query.toml")).unwrap();
+    let loaded = Config::parse(&text, Path::new("auth-query.toml"), &|_| Some("s".to_owned()));
+    let config = loaded.unwrap_or_else(|e| panic!("{e}")).config;
+    let db = database(&config, "app");
+    assert!(db.auth_query.as_ref().is_some_and(|query| query.sql.contains("$1")));
+    assert_eq!(db.max_clients.map(std::num::NonZeroUsize::get), Some(500));
+    let wrong = text.replace("pgherd_user($1)", "pgherd_user('x')").replace("control =", "#");
+    let found = errors(&wrong).join("\n");
+    assert!(found.contains("does not use $1") && found.contains("needs a control account"), "{found}");
+}
+
+#[test]
+fn the_certificate_example_asks_for_certificates_on_both_sides() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = fs::read_to_string(shipped("examples/configs/client-certificates.toml")).unwrap();
+    for name in ["proxy", "clients-ca", "servers-ca", "proxy-client"] {
+        for suffix in ["crt", "key"] {
+            fs::write(dir.path().join(format!("{name}.{suffix}")), "x").unwrap();
+            restrict(&dir.path().join(format!("{name}.{suffix}")), 0o600);
+        }
+    }
+    let loaded = Config::parse(&text, &dir.path().join("c.toml"), &|_| Some("s".to_owned()));
+    let config = loaded.unwrap_or_else(|e| panic!("{e}")).config;
+    assert!(matches!(config.user("app").unwrap().auth, UserAuth::Certificate));
+    assert_eq!(config.user("auditor").unwrap().cert_cn.as_deref(), Some("auditor"));
+    assert!(database(&config, "app").server_tls.cert.is_some());
+    let without =
+        text.replace("client_ca", "# client_ca").replace("key = \"proxy-client.key\"", "direct = 1");
+    assert!(errors(&without).join("\n").contains("unknown key"), "{:?}", errors(&without));
 }
 
 #[test]

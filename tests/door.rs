@@ -41,6 +41,8 @@ fn user(name: &str, auth: UserAuth) -> User {
     User {
         name: name.to_owned(),
         auth,
+        cert_cn: None,
+        max_clients: None,
         admin: name == "root",
         databases: if name == "bob" { vec!["shop".to_owned()] } else { vec![] },
         server_user: name.to_owned(),
@@ -78,7 +80,9 @@ fn database(name: &str) -> Arc<Database> {
             probe_interval: second,
             probe_timeout: second,
         },
-        server_tls: ServerTls { mode: ServerTlsMode::Disable, ca: None },
+        max_clients: None,
+        auth_query: None,
+        server_tls: ServerTls::mode(ServerTlsMode::Disable),
     })
 }
 
@@ -89,6 +93,7 @@ fn config() -> Config {
     Config {
         path: PathBuf::from("proxy.toml"),
         listen: vec![],
+        reuse_port: false,
         workers: 1.try_into().unwrap(),
         users: vec![
             user("ann", UserAuth::Password("sécret, = \"".into())),
@@ -148,7 +153,13 @@ impl Pki {
     }
 
     fn client_tls(&self, required: bool) -> Option<ClientTls> {
-        Some(ClientTls { cert: self.file("cert.pem"), key: self.file("key.pem"), required })
+        Some(ClientTls {
+            cert: self.file("cert.pem"),
+            key: self.file("key.pem"),
+            required,
+            client_ca: None,
+            client_cert_required: false,
+        })
     }
 
     fn connector(&self, alpn: &[&[u8]]) -> tokio_rustls::TlsConnector {
@@ -793,7 +804,8 @@ async fn a_reload_keeps_salts_and_takes_new_passwords() {
 fn a_certificate_that_cannot_be_used_is_an_error_that_names_key_and_file() {
     let (pki, other) = (Pki::new(), Pki::new());
     let with = |cert: &Path, key: &Path| {
-        let tls = Some(ClientTls { cert: cert.to_owned(), key: key.to_owned(), required: false });
+        let tls = pki.client_tls(false);
+        let tls = tls.map(|tls| ClientTls { cert: cert.to_owned(), key: key.to_owned(), ..tls });
         Door::new(Arc::new(Config { tls, ..config() })).err().unwrap().to_string()
     };
     let (cert, key) = (pki.file("cert.pem"), pki.file("key.pem"));

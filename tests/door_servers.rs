@@ -196,7 +196,7 @@ fn as_version_1(certificate: Vec<u8>) -> Vec<u8> {
 }
 
 fn tls(mode: ServerTlsMode, ca: Option<PathBuf>) -> ServerTlsSettings {
-    ServerTlsSettings::load(&ServerTls { mode, ca }).unwrap()
+    ServerTlsSettings::load(&ServerTls { ca, ..ServerTls::mode(mode) }).unwrap()
 }
 
 fn endpoint(host: &str, port: u16, user: &str, password: Option<&str>, tls: ServerTlsSettings) -> Endpoint {
@@ -205,6 +205,7 @@ fn endpoint(host: &str, port: u16, user: &str, password: Option<&str>, tls: Serv
         port,
         database: "postgres".to_owned(),
         user: user.to_owned(),
+        pass: None,
         password: password.map(Into::into),
         tls,
         connect_timeout: PATIENCE,

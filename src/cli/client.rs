@@ -157,7 +157,7 @@ impl Parts {
         if let Some(password) = &self.password {
             config.password(password.expose_secret());
         }
-        let tls = ServerTls { mode: self.tls.unwrap_or(ServerTlsMode::Prefer), ca: None };
+        let tls = ServerTls::mode(self.tls.unwrap_or(ServerTlsMode::Prefer));
         let connector = Connector::new(&tls).map_err(Failure::new)?;
         Ok(Target { config, connector, host, port, database })
     }
@@ -166,7 +166,7 @@ impl Parts {
 fn password_of(user: &User) -> Option<SecretString> {
     match &user.auth {
         UserAuth::Password(password) => Some(password.clone()),
-        UserAuth::Verifier(_) | UserAuth::Trust => None,
+        UserAuth::Verifier(_) | UserAuth::Certificate | UserAuth::Trust => None,
     }
 }
 

@@ -49,6 +49,7 @@ impl Cluster {
             database: self.server_database.clone(),
             user: self.config.control.user.clone(),
             password: self.config.control.password.clone(),
+            pass: None,
             tls: self.tls.clone(),
             connect_timeout: self.config.pool.connect_timeout,
             parameters: vec![("application_name".into(), "pgherd listen".into())],

@@ -4,6 +4,7 @@
 mod aside; // long-lived connections beside the pools
 mod error; // why no server can be had
 mod health; // probes
+mod lookup; // users that only the servers know
 mod pause; // what an operator orders of the servers
 mod schema; // catalogs of all shards, read and compared
 mod server; // one server and what is known of it
@@ -14,6 +15,7 @@ mod topology; // choosing and leasing
 
 pub use self::aside::AsideError;
 pub use self::error::ClusterError;
+pub use self::lookup::LookupError;
 pub use self::pause::Drained;
 pub use self::server::ServerState;
 pub use self::sizes::{PartitionSize, ShardSize};

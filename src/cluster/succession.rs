@@ -105,7 +105,9 @@ impl Cluster {
             })
         };
         self.pools.lock().retain(|account, pools| {
-            wanted(&account.user, account.password.as_deref()) || Arc::strong_count(pools) > 1
+            account.pass.is_some()
+                || wanted(&account.user, account.password.as_deref())
+                || Arc::strong_count(pools) > 1
         });
     }
 

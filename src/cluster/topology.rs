@@ -22,9 +22,14 @@ use super::server::ServerState;
 use super::status::{DatabaseStatus, Drift, Health, ServerStatus};
 use crate::catalog::Catalog;
 use crate::config::{self, Database, Role};
-use crate::pool::{ControlPool, Endpoint, Gate, KeyCache, Lease, LeaseError, Pool, ServerTlsSettings};
+use crate::pool::{
+    ControlPool, Endpoint, Gate, KeyCache, Lease, LeaseError, PassThrough, Pool, ServerTlsSettings,
+};
 use crate::shard::{Map, ShardId};
 use crate::stats::{PoolLabel, ServerLabel, Stats};
+
+/// Accounts are dropped when there are more than this, but for those in use: users that are looked up come and go.
+const MANY_ACCOUNTS: usize = 1000;
 
 /// One database's servers, their roles and health, and the pools to them.
 pub struct Cluster {
@@ -33,6 +38,8 @@ pub struct Cluster {
     pub(super) server_database: String,
     pub(super) shards: Vec<Vec<Arc<ServerState>>>,
     pub(super) control: Vec<Vec<ControlPool>>,
+    /// For looking up users, beside the probes: whoever guesses names must not hold those up.
+    pub(super) lookups: Vec<Vec<ControlPool>>,
     pub(super) stats: Arc<Stats>,
     pub(super) tls: ServerTlsSettings,
     pub(super) keys: KeyCache,
@@ -66,6 +73,8 @@ pub struct Schema {
 pub(super) struct Account {
     pub(super) user: String,
     pub(super) password: Option<String>,
+    /// What a client has proved, where there is no password.
+    pub(super) pass: Option<Arc<PassThrough>>,
     pub(super) size: u32,
 }
 
@@ -208,19 +217,17 @@ impl Cluster {
                 shard.servers.iter().map(state).collect()
             })
             .collect();
-        let control = shards
-            .iter()
-            .map(|servers| {
-                let pool = |s: &Arc<ServerState>| {
-                    ControlPool::new(&s.config, &server_database, &config.control, &tls)
-                };
-                servers.iter().map(pool).collect()
-            })
-            .collect();
+        let controls = || -> Vec<Vec<ControlPool>> {
+            let pool =
+                |s: &Arc<ServerState>| ControlPool::new(&s.config, &server_database, &config.control, &tls);
+            shards.iter().map(|servers| servers.iter().map(pool).collect()).collect()
+        };
+        let (control, lookups) = (controls(), controls());
         Self {
             server_database,
             shards,
             control,
+            lookups,
             stats,
             tls,
             keys: KeyCache::default(),
@@ -247,6 +254,12 @@ impl Cluster {
         self.tasks.lock().drain(..).for_each(|task| task.abort());
     }
 
+    /// TLS towards its servers.
+    #[must_use]
+    pub fn tls(&self) -> &ServerTlsSettings {
+        &self.tls
+    }
+
     /// The configuration it was built from.
     #[must_use]
     pub fn config(&self) -> &Arc<Database> {
@@ -267,14 +280,18 @@ impl Cluster {
 
     /// The pools of a user, built at first use.
     #[must_use]
-    pub fn pools_of(&self, user: &config::User) -> Arc<UserPools> {
+    pub fn pools_of(&self, user: &config::User, pass: Option<&Arc<PassThrough>>) -> Arc<UserPools> {
         use secrecy::ExposeSecret;
         let account = Account {
             user: user.server_user.clone(),
             password: user.server_password.as_ref().map(|p| p.expose_secret().to_owned()),
+            pass: pass.filter(|_| user.server_password.is_none()).cloned(),
             size: user.pool_size.unwrap_or(self.config.pool.size).get(),
         };
         let mut pools = self.pools.lock();
+        if pools.len() >= MANY_ACCOUNTS && !pools.contains_key(&account) {
+            pools.retain(|_, pools| Arc::strong_count(pools) > 1);
+        }
         let found = pools.entry(account).or_insert_with_key(|account| {
             let pools = self.build_pools(account, |_| None);
             if self.retired.load(Relaxed) {
@@ -302,6 +319,7 @@ impl Cluster {
                 database: self.server_database.clone(),
                 user: account.user.clone(),
                 password: password.clone(),
+                pass: account.pass.clone(),
                 tls: self.tls.clone(),
                 connect_timeout: self.config.pool.connect_timeout,
                 parameters: Vec::new(),

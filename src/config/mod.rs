@@ -15,6 +15,6 @@ pub use self::error::{ConfigError, ConfigErrors};
 pub use self::load::Loaded;
 pub use self::reload::{Changes, changes};
 pub use self::types::{
-    ClientTls, Config, Control, Database, Http, HttpToken, Limits, Log, Pool, PoolMode, ReadConsistency,
-    Role, Server, ServerTls, ServerTlsMode, Shard, Timeouts, User, UserAuth,
+    AuthQuery, ClientTls, Config, Control, Database, Http, HttpToken, Limits, Log, Pool, PoolMode,
+    ReadConsistency, Role, Server, ServerTls, ServerTlsMode, Shard, Timeouts, User, UserAuth,
 };

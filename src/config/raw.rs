@@ -30,6 +30,7 @@ pub(super) struct RawConfig {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawProxy {
     pub(super) listen: Option<Vec<Spanned<String>>>,
+    pub(super) reuse_port: bool,
     pub(super) workers: Field<u64>,
     pub(super) max_clients: Field<u64>,
     pub(super) max_unauthenticated: Field<u64>,
@@ -45,6 +46,8 @@ pub(super) struct RawTls {
     pub(super) cert: Field<String>,
     pub(super) key: Field<String>,
     pub(super) required: bool,
+    pub(super) client_ca: Field<String>,
+    pub(super) client_certs: Field<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -113,6 +116,7 @@ pub(super) struct RawUser {
     pub(super) scram_verifier: Field<String>,
     pub(super) scram_verifier_env: Field<String>,
     pub(super) scram_verifier_file: Field<String>,
+    pub(super) cert_cn: Field<String>,
     pub(super) trust: Field<bool>,
     pub(super) admin: bool,
     pub(super) databases: Vec<Spanned<String>>,
@@ -121,6 +125,7 @@ pub(super) struct RawUser {
     pub(super) server_password_env: Field<String>,
     pub(super) server_password_file: Field<String>,
     pub(super) pool_size: Field<u64>,
+    pub(super) max_clients: Field<u64>,
 }
 
 #[derive(Deserialize, Default)]
@@ -133,6 +138,9 @@ pub(super) struct RawDatabase {
     pub(super) max_replica_lag_ms: Field<u64>,
     pub(super) replica_fallback: Option<bool>,
     pub(super) default_shard: Field<String>,
+    pub(super) max_clients: Field<u64>,
+    pub(super) auth_query: Field<String>,
+    pub(super) auth_query_cache_ms: Field<u64>,
     pub(super) control: RawControl,
     pub(super) server_tls: RawServerTls,
     pub(super) pool: RawPool,
@@ -157,6 +165,9 @@ pub(super) struct RawControl {
 pub(super) struct RawServerTls {
     pub(super) mode: Field<String>,
     pub(super) ca: Field<String>,
+    pub(super) cert: Field<String>,
+    pub(super) key: Field<String>,
+    pub(super) negotiation: Field<String>,
 }
 
 #[derive(Deserialize, Default)]

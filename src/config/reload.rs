@@ -63,6 +63,10 @@ fn process(changes: &mut Changes, old: &Config, new: &Config) {
         keep("proxy.listen", &old.listen, &new.listen);
         changes.config.listen.clone_from(&old.listen);
     }
+    if old.reuse_port != new.reuse_port {
+        keep("proxy.reuse_port", &old.reuse_port, &new.reuse_port);
+        changes.config.reuse_port = old.reuse_port;
+    }
     if old.workers != new.workers {
         keep("proxy.workers", &old.workers, &new.workers);
         changes.config.workers = old.workers;
@@ -153,10 +157,14 @@ fn access_differs(a: &User, b: &User) -> bool {
         (UserAuth::Password(x), UserAuth::Password(y)) | (UserAuth::Verifier(x), UserAuth::Verifier(y)) => {
             x.expose_secret() == y.expose_secret()
         }
-        (UserAuth::Trust, UserAuth::Trust) => true,
-        (UserAuth::Password(_) | UserAuth::Verifier(_) | UserAuth::Trust, _) => false,
+        (UserAuth::Trust, UserAuth::Trust) | (UserAuth::Certificate, UserAuth::Certificate) => true,
+        (UserAuth::Password(_) | UserAuth::Verifier(_) | UserAuth::Certificate | UserAuth::Trust, _) => false,
     };
-    !same_proof || a.admin != b.admin || a.databases != b.databases
+    !same_proof
+        || a.cert_cn != b.cert_cn
+        || a.max_clients != b.max_clients
+        || a.admin != b.admin
+        || a.databases != b.databases
 }
 
 fn account_differs(a: &User, b: &User) -> bool {
@@ -206,6 +214,8 @@ fn parts_that_differ(a: &Database, b: &Database) -> Vec<&'static str> {
         ("replica_fallback", a.replica_fallback != b.replica_fallback),
         ("pool", a.pool != b.pool),
         ("control", control_differs(&a.control, &b.control)),
+        ("max_clients", a.max_clients != b.max_clients),
+        ("auth_query", a.auth_query != b.auth_query),
         ("server_tls", a.server_tls != b.server_tls),
     ]
     .into_iter()

@@ -18,6 +18,8 @@ pub struct Config {
     pub path: PathBuf,
     /// Where clients connect.
     pub listen: Vec<SocketAddr>,
+    /// Whether another process may listen at the same addresses, as a successor does (SO_REUSEPORT).
+    pub reuse_port: bool,
     /// Worker threads.
     pub workers: NonZeroUsize,
     /// Who may connect.
@@ -64,6 +66,10 @@ pub struct User {
     pub name: String,
     /// How the client proves it.
     pub auth: UserAuth,
+    /// The common name of the client certificate that the user has to show, besides its password if it has one.
+    pub cert_cn: Option<String>,
+    /// Clients at once as this user; one more gets 53300.
+    pub max_clients: Option<NonZeroUsize>,
     /// May read schema `pgherd` and give commands.
     pub admin: bool,
     /// Databases the user may connect to; empty is all.
@@ -83,6 +89,8 @@ pub enum UserAuth {
     Password(SecretString),
     /// A verifier as in `pg_authid.rolpassword`: `SCRAM-SHA-256$4096:salt$stored:server`.
     Verifier(SecretString),
+    /// The certificate alone.
+    Certificate,
     /// No proof asked; only from loopback addresses.
     Trust,
 }
@@ -110,6 +118,10 @@ pub struct Database {
     pub pool: Pool,
     /// The account for probes, catalogs and set-up.
     pub control: Control,
+    /// Clients at once; one more gets 53300.
+    pub max_clients: Option<NonZeroUsize>,
+    /// How users that the configuration does not name are looked up on the servers.
+    pub auth_query: Option<AuthQuery>,
     /// TLS towards the servers.
     pub server_tls: ServerTls,
 }
@@ -228,6 +240,15 @@ pub struct Control {
     pub probe_timeout: Duration,
 }
 
+/// Users that are looked up on a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthQuery {
+    /// With the user's name as `$1`; gives name and verifier, or no row.
+    pub sql: String,
+    /// How long an answer is believed.
+    pub cache: Duration,
+}
+
 /// TLS towards clients: PEM files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientTls {
@@ -237,6 +258,10 @@ pub struct ClientTls {
     pub key: PathBuf,
     /// Whether plaintext clients are refused.
     pub required: bool,
+    /// Who signs clients' certificates; `None`: none is asked for.
+    pub client_ca: Option<PathBuf>,
+    /// Whether a client without a certificate is refused.
+    pub client_cert_required: bool,
 }
 
 /// TLS towards servers.
@@ -246,6 +271,32 @@ pub struct ServerTls {
     pub mode: ServerTlsMode,
     /// Root certificates (PEM), needed to verify.
     pub ca: Option<PathBuf>,
+    /// The proxy's own certificate (PEM), for servers that ask for one.
+    pub cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    pub key: Option<PathBuf>,
+    /// TLS at once, without SSLRequest (PostgreSQL 17 and later).
+    pub direct: bool,
+}
+
+impl ServerTls {
+    /// A mode and nothing else.
+    #[must_use]
+    pub fn mode(mode: ServerTlsMode) -> Self {
+        Self { mode, ca: None, cert: None, key: None, direct: false }
+    }
+
+    /// The files it names.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        [&self.ca, &self.cert, &self.key].into_iter().flatten()
+    }
+}
+
+impl ClientTls {
+    /// The files it names.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        [&self.cert, &self.key].into_iter().chain(&self.client_ca)
+    }
 }
 
 /// libpq's `sslmode`, without `allow`.

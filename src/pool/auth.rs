@@ -163,7 +163,9 @@ impl Dialogue<'_> {
     }
 
     async fn sasl_hello(&mut self, mechanisms: &[u8]) -> Result<Hello, ConnectError> {
-        self.password()?;
+        if self.endpoint.pass.is_none() {
+            self.password()?;
+        }
         let offered = |name: &str| mechanisms.split(|b| *b == 0).any(|m| m == name.as_bytes());
         let hash = match &self.stream {
             Stream::Tls(tls) => channel_binding(tls.get_ref().1),
@@ -193,9 +195,20 @@ impl Dialogue<'_> {
 
     async fn sasl_answer(&mut self, hello: Hello, data: &[u8]) -> Result<Expected, ConnectError> {
         let challenge = hello.challenge(data).map_err(|e| self.scram(e))?;
-        let password = self.password()?;
-        let keys = self.endpoint.keys.keys(password, &challenge.salt, challenge.iterations).await;
-        let (message, expected) = challenge.answer(&keys.map_err(|e| self.scram(e))?);
+        let keys = match (&self.endpoint.password, &self.endpoint.pass) {
+            (None, Some(pass)) => pass.keys(&challenge.salt, challenge.iterations).ok_or_else(|| {
+                self.unable(
+                    "the server stores another verifier than the one that the client was checked with: \
+                     give the role the same rolpassword on every server"
+                        .to_owned(),
+                )
+            })?,
+            _ => {
+                let keys = self.endpoint.keys.keys(self.password()?, &challenge.salt, challenge.iterations);
+                keys.await.map_err(|e| self.scram(e))?
+            }
+        };
+        let (message, expected) = challenge.answer(&keys);
         let mut out = BytesMut::with_capacity(message.len() + 5);
         out.put_frame(b'p', message.as_bytes());
         self.send(&out).await?;

@@ -1,6 +1,7 @@
 //! Opening one server connection: dial, TLS, login, all within `connect_timeout`; and cancelling on one.
 //! Must not know pools, shards or clients.
 
+use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -13,7 +14,7 @@ use tokio_rustls::TlsStream;
 
 use super::auth::log_in;
 use super::error::ConnectError;
-use super::scram::KeyCache;
+use super::scram::{KeyCache, PassThrough};
 use super::stream::Stream;
 use super::tls::ServerTlsSettings;
 use crate::config::ServerTlsMode;
@@ -37,6 +38,8 @@ pub struct Endpoint {
     pub user: String,
     /// The user's password; `None` where the server trusts.
     pub password: Option<SecretString>,
+    /// What a client has proved that makes up for a password: it opens servers that hold the same verifier.
+    pub pass: Option<Arc<PassThrough>>,
     /// How much is asked of the server's certificate.
     pub tls: ServerTlsSettings,
     /// The end of the wait for TCP, TLS and login together.
@@ -158,7 +161,7 @@ async fn dial(endpoint: &Endpoint) -> Result<Stream, ConnectError> {
         return Ok(Stream::Plain(tcp));
     }
     let prefer = endpoint.tls.mode() == ServerTlsMode::Prefer;
-    if !server_has_tls(&mut tcp, endpoint).await? {
+    if !endpoint.tls.is_direct() && !server_has_tls(&mut tcp, endpoint).await? {
         return if prefer { Ok(Stream::Plain(tcp)) } else { Err(no_tls(endpoint, "it has none")) };
     }
     match endpoint.tls.handshake(tcp, &endpoint.host).await {

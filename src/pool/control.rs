@@ -6,14 +6,30 @@ use std::sync::Arc;
 
 use bb8_postgres::PostgresConnectionManager;
 use secrecy::ExposeSecret;
-use tokio_postgres::config::SslMode;
-use tokio_postgres::{Client, Row};
+use tokio_postgres::config::{SslMode, SslNegotiation};
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Row, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::ServerTlsSettings;
 use crate::config;
 
-type Manager = PostgresConnectionManager<MakeRustlsConnect>;
+type Manager = PostgresConnectionManager<FreshTls>;
+
+/// Makes TLS with the certificates as they were last read.
+#[derive(Clone)]
+struct FreshTls(ServerTlsSettings);
+
+impl MakeTlsConnect<Socket> for FreshTls {
+    type Stream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
+    type TlsConnect = <MakeRustlsConnect as MakeTlsConnect<Socket>>::TlsConnect;
+    type Error = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Error;
+
+    fn make_tls_connect(&mut self, host: &str) -> Result<Self::TlsConnect, Self::Error> {
+        let mut make = MakeRustlsConnect::new(self.0.client_config());
+        MakeTlsConnect::<Socket>::make_tls_connect(&mut make, host)
+    }
+}
 
 /// Most control connections to one server: one for its probe, one for reading catalogs, one for sizes.
 const SIZE: u32 = 3;
@@ -90,10 +106,13 @@ impl ControlPool {
                 | config::ServerTlsMode::VerifyCa
                 | config::ServerTlsMode::VerifyFull => SslMode::Require,
             });
+        if tls.is_direct() {
+            settings.ssl_negotiation(SslNegotiation::Direct);
+        }
         if let Some(password) = &control.password {
             settings.password(password.expose_secret());
         }
-        let manager = PostgresConnectionManager::new(settings, MakeRustlsConnect::new(tls.client_config()));
+        let manager = PostgresConnectionManager::new(settings, FreshTls(tls.clone()));
         let pool = bb8::Pool::builder()
             .max_size(SIZE)
             .retry_connection(false)
@@ -122,6 +141,16 @@ impl ControlPool {
         self.fill().await?;
         let client = self.pool.get().await?;
         Ok(client.query_typed(sql, &[]).await?)
+    }
+
+    /// Runs one query with a text as its parameter, of whatever type the server makes of it.
+    ///
+    /// # Errors
+    /// [`ControlError`] with the server's message.
+    pub async fn query_about(&self, sql: &str, about: &str) -> Result<Vec<Row>, ControlError> {
+        self.fill().await?;
+        let client = self.pool.get().await?;
+        Ok(client.query(sql, &[&about]).await?)
     }
 
     /// Runs statements without parameters, several of them if parted by semicolons.

@@ -23,7 +23,7 @@ pub use self::gate::Gate;
 pub use self::lend::{Lease, LeaseError, OpenError, Pool};
 pub use self::prepared::{PreparedSet, Shape, StatementKey};
 pub use self::reset::scrub_and_return;
-pub use self::scram::{KeyCache, ScramKeys};
+pub use self::scram::{KeyCache, PassThrough, ScramKeys};
 pub use self::server::{CancelTarget, ServerConn, ServerError};
 pub use self::settings::{Settings, is_of_analysis};
 pub use self::stream::{Idle, Stream};

@@ -52,6 +52,39 @@ impl fmt::Debug for ScramKeys {
     }
 }
 
+/// What a client's proof teaches about its keys: enough to log in where the same verifier is stored, and nowhere else.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PassThrough {
+    salt: Vec<u8>,
+    iterations: usize,
+    keys: ScramKeys,
+}
+
+impl PassThrough {
+    /// `client` is the key behind the client's proof, `server` the verifier's server key.
+    #[must_use]
+    pub fn new(salt: Vec<u8>, iterations: usize, client: [u8; 32], server: [u8; 32]) -> Self {
+        Self { salt, iterations, keys: ScramKeys { client, server } }
+    }
+
+    /// The keys, if the challenge is of the same verifier.
+    pub(super) fn keys(&self, salt: &[u8], iterations: usize) -> Option<ScramKeys> {
+        (self.salt == salt && self.iterations == iterations).then(|| self.keys.clone())
+    }
+}
+
+impl std::hash::Hash for PassThrough {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.salt.hash(state); // random: enough to tell them apart, equality does the rest
+    }
+}
+
+impl fmt::Debug for PassThrough {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
 /// Keys of the last salt and password: one per endpoint, since a server's salt changes only with the password.
 /// Clones share it.
 #[derive(Clone, Default)]

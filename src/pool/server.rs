@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{
+    AtomicBool,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -108,6 +111,8 @@ impl Drop for Counted {
 /// How to cancel what runs on a connection, from any task.
 #[derive(Debug)]
 pub struct CancelTarget {
+    /// A request is on its way, or nobody knows whether it still is: it may hit what runs here later.
+    pending: AtomicBool,
     endpoint: Arc<Endpoint>,
     pid: u32,
     secret: Bytes,
@@ -117,8 +122,14 @@ impl CancelTarget {
     /// Sends a CancelRequest and waits until the server has taken it. What fails is logged: the statement then runs to
     /// its end.
     pub async fn cancel(&self) {
-        if let Err(error) = cancel(&self.endpoint, self.pid, &self.secret).await {
-            tracing::debug!(%error, "a cancel could not be delivered");
+        let was_pending = self.pending.swap(true, Acquire);
+        match cancel(&self.endpoint, self.pid, &self.secret).await {
+            // Another one is not taken back by this one's delivery.
+            Ok(()) if !was_pending => self.pending.store(false, Release),
+            Ok(()) => {}
+            Err(error) => {
+                tracing::debug!(%error, "a cancel could not be delivered; its connection will be closed")
+            }
         }
     }
 }
@@ -150,7 +161,12 @@ impl ServerConn {
         Self {
             stream: opened.stream,
             pid: opened.pid,
-            cancel: Arc::new(CancelTarget { endpoint, pid: opened.pid, secret: opened.secret.clone() }),
+            cancel: Arc::new(CancelTarget {
+                pending: AtomicBool::new(false),
+                endpoint,
+                pid: opened.pid,
+                secret: opened.secret.clone(),
+            }),
             secret: opened.secret,
             dirty: false,
             standby: opened.parameters.iter().find(|(n, _)| n == IN_HOT_STANDBY).map(|(_, v)| v == "on"),
@@ -210,7 +226,7 @@ impl ServerConn {
     /// Whether it must be closed rather than lent again.
     #[must_use]
     pub fn is_spent(&self) -> bool {
-        self.dirty
+        self.dirty || self.cancel.pending.load(Acquire)
     }
 
     /// Whether an idle connection still stands, with nothing unread. Costs no system call.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::{fmt, io};
 
+use arc_swap::ArcSwap;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{
@@ -12,7 +13,7 @@ use rustls::crypto::{
     verify_tls13_signature_with_raw_key,
 };
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use tokio::net::TcpStream;
@@ -21,11 +22,13 @@ use tokio_rustls::client::TlsStream;
 use super::der;
 use crate::config::{ServerTls, ServerTlsMode};
 
-/// TLS towards the servers of a database, ready for use: files are read once, not at each connect.
+/// TLS towards the servers of a database, ready for use: files are read once, and by [`ServerTlsSettings::reload`], not
+/// at each connect.
 #[derive(Clone)]
 pub struct ServerTlsSettings {
-    mode: ServerTlsMode,
-    config: Arc<ClientConfig>,
+    settings: Arc<ServerTls>,
+    /// Shared by all clones, so that they all see files that were read again.
+    config: Arc<ArcSwap<ClientConfig>>,
 }
 
 /// A `server_tls` section that cannot be used.
@@ -37,6 +40,16 @@ pub enum TlsSetupError {
     /// The file cannot be read, or is not PEM.
     #[error("server_tls.ca: cannot read {}: {source}", path.display())]
     CaUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: pem::Error,
+    },
+    /// The proxy's own certificate or key cannot be read, or is not PEM.
+    #[error("server_tls.{key}: cannot read {}: {source}", path.display())]
+    OwnUnreadable {
+        /// `cert` or `key`.
+        key: &'static str,
         /// The file.
         path: PathBuf,
         /// Why.
@@ -56,7 +69,7 @@ impl ServerTlsSettings {
     /// # Errors
     /// None in practice: rustls' own defaults.
     pub fn disabled() -> Result<Self, TlsSetupError> {
-        Self::load(&ServerTls { mode: ServerTlsMode::Disable, ca: None })
+        Self::load(&ServerTls::mode(ServerTlsMode::Disable))
     }
 
     /// Reads the root certificates and prepares rustls. Blocks on the file.
@@ -64,33 +77,35 @@ impl ServerTlsSettings {
     /// # Errors
     /// [`TlsSetupError`], naming the key at fault.
     pub fn load(settings: &ServerTls) -> Result<Self, TlsSetupError> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder =
-            ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
-        let builder = match settings.mode {
-            ServerTlsMode::VerifyFull => builder.with_root_certificates(roots(settings)?),
-            ServerTlsMode::VerifyCa => builder
-                .dangerous()
-                .with_custom_certificate_verifier(Nameless::new(&provider, Some(roots(settings)?))),
-            ServerTlsMode::Disable | ServerTlsMode::Prefer | ServerTlsMode::Require => {
-                builder.dangerous().with_custom_certificate_verifier(Nameless::new(&provider, None))
-            }
-        };
-        let mut config = builder.with_no_client_auth();
-        config.alpn_protocols = vec![b"postgresql".to_vec()];
-        Ok(Self { mode: settings.mode, config: Arc::new(config) })
+        let config = Arc::new(ArcSwap::from_pointee(prepare(settings)?));
+        Ok(Self { settings: Arc::new(settings.clone()), config })
+    }
+
+    /// Reads the files again; connections that are open stay. Blocks on the files.
+    ///
+    /// # Errors
+    /// As [`ServerTlsSettings::load`]; what was read before stays in use.
+    pub fn reload(&self) -> Result<(), TlsSetupError> {
+        self.config.store(Arc::new(prepare(&self.settings)?));
+        Ok(())
     }
 
     /// How much is asked.
     #[must_use]
     pub fn mode(&self) -> ServerTlsMode {
-        self.mode
+        self.settings.mode
     }
 
-    /// The settings of rustls, for control connections, which make their own TLS.
+    /// Whether TLS begins at once, without SSLRequest.
+    #[must_use]
+    pub fn is_direct(&self) -> bool {
+        self.settings.direct
+    }
+
+    /// The settings of rustls as they are now, for control connections, which make their own TLS.
     #[must_use]
     pub fn client_config(&self) -> ClientConfig {
-        (*self.config).clone()
+        (**self.config.load()).clone()
     }
 
     /// The client's half of the handshake. Not cancel safe: the socket is gone.
@@ -100,13 +115,52 @@ impl ServerTlsSettings {
             // No mode but verify-full looks at the name; that one finds no certificate for an address by chance.
             Err(_) => ServerName::IpAddress(tcp.peer_addr()?.ip().into()),
         };
-        tokio_rustls::TlsConnector::from(self.config.clone()).connect(name, tcp).await
+        let tls = tokio_rustls::TlsConnector::from(self.config.load_full()).connect(name, tcp).await?;
+        if self.settings.direct && tls.get_ref().1.alpn_protocol() != Some(ALPN) {
+            let why = "it did not agree to the protocol \"postgresql\", as direct TLS needs";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+        Ok(tls)
     }
 }
 
+fn prepare(settings: &ServerTls) -> Result<ClientConfig, TlsSetupError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder =
+        ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let builder = match settings.mode {
+        ServerTlsMode::VerifyFull => builder.with_root_certificates(roots(settings)?),
+        ServerTlsMode::VerifyCa => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Nameless::new(&provider, Some(roots(settings)?))),
+        ServerTlsMode::Disable | ServerTlsMode::Prefer | ServerTlsMode::Require => {
+            builder.dangerous().with_custom_certificate_verifier(Nameless::new(&provider, None))
+        }
+    };
+    let mut config = match (&settings.cert, &settings.key) {
+        (Some(cert), Some(key)) => {
+            let unreadable = |key, path: &PathBuf| {
+                let path = path.clone();
+                move |source| TlsSetupError::OwnUnreadable { key, path, source }
+            };
+            let chain: Vec<_> = CertificateDer::pem_file_iter(cert)
+                .and_then(Iterator::collect::<Result<_, _>>)
+                .map_err(unreadable("cert", cert))?;
+            let private = PrivateKeyDer::from_pem_file(key).map_err(unreadable("key", key))?;
+            builder.with_client_auth_cert(chain, private)?
+        }
+        _ => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    Ok(config)
+}
+
+/// The only protocol spoken here. Source: PostgreSQL docs, "Direct SSL".
+const ALPN: &[u8] = b"postgresql";
+
 impl fmt::Debug for ServerTlsSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerTlsSettings").field("mode", &self.mode).finish_non_exhaustive()
+        f.debug_struct("ServerTlsSettings").field("mode", &self.settings.mode).finish_non_exhaustive()
     }
 }
 
@@ -207,7 +261,8 @@ mod tests {
             ),
             (ServerTlsMode::VerifyCa, Some(not_pem.path().to_owned()), "holds no usable certificate"),
         ] {
-            let error = ServerTlsSettings::load(&ServerTls { mode, ca }).unwrap_err().to_string();
+            let error =
+                ServerTlsSettings::load(&ServerTls { ca, ..ServerTls::mode(mode) }).unwrap_err().to_string();
             assert!(error.contains(want), "{error}");
         }
     }
@@ -215,7 +270,7 @@ mod tests {
     #[test]
     fn the_modes_without_verification_need_no_file() {
         for mode in [ServerTlsMode::Disable, ServerTlsMode::Prefer, ServerTlsMode::Require] {
-            assert_eq!(ServerTlsSettings::load(&ServerTls { mode, ca: None }).unwrap().mode(), mode);
+            assert_eq!(ServerTlsSettings::load(&ServerTls::mode(mode)).unwrap().mode(), mode);
         }
     }
 }

@@ -4,6 +4,8 @@
 //! pgwire decodes `p` messages with reads that panic when the body is short, before anybody is authenticated; so
 //! the bodies are taken apart here and pgwire sees only the SCRAM text.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::BytesMut;
 use pgwire::api::auth::sasl::scram::{ScramServerAuth, ScramServerAuthWaitingForClientFinal};
 use pgwire::error::PgWireError;
@@ -12,6 +14,7 @@ use pgwire::messages::startup::Authentication;
 
 use super::refusal::Refusal;
 use super::verifier::Verifier;
+use crate::pool::PassThrough;
 use crate::wire::SqlState;
 
 /// Longest body of a `p` message, bytes. Source: `PG_MAX_SASL_MESSAGE_LENGTH`.
@@ -35,13 +38,31 @@ pub(super) fn accept(out: &mut BytesMut) -> Result<(), Refusal> {
     put(out, &Authentication::Ok)
 }
 
+/// The exchange after our challenge.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    inner: ScramServerAuthWaitingForClientFinal,
+    /// The messages so far, as the proof covers them.
+    signed: String,
+}
+
+impl Waiting {
+    /// What the client's last message teaches, once it was found right: see [`Verifier::pass_through`].
+    pub(super) fn pass_through(&self, verifier: &Verifier, body: &[u8]) -> Option<PassThrough> {
+        let text = std::str::from_utf8(body).ok()?;
+        let (without_proof, proof) = text.rsplit_once(",p=")?;
+        let proof = STANDARD.decode(proof).ok()?;
+        verifier.pass_through(format!("{},{without_proof}", self.signed).as_bytes(), &proof)
+    }
+}
+
 /// Takes SASLInitialResponse, writes AuthenticationSASLContinue.
 pub(super) fn first(
     scram: &ScramServerAuth,
     verifier: &Verifier,
     body: &[u8],
     out: &mut BytesMut,
-) -> Result<ScramServerAuthWaitingForClientFinal, Refusal> {
+) -> Result<Waiting, Refusal> {
     let (mechanism, message) = initial_response(body).ok_or_else(|| malformed("SASLInitialResponse"))?;
     let binds = message.starts_with(b"p=");
     match mechanism {
@@ -61,17 +82,16 @@ pub(super) fn first(
     let (challenge, waiting) = scram
         .on_client_first_message_with_secret(message, verifier.secret())
         .map_err(|_| malformed("SCRAM"))?;
+    // Behind the header `n,,` or its like; pgwire has checked the form.
+    let bare = message.splitn(3, |b| *b == b',').nth(2).unwrap_or_default();
+    let signed = format!("{},{challenge}", String::from_utf8_lossy(bare));
     put(out, &Authentication::SASLContinue(challenge.into()))?;
-    Ok(waiting)
+    Ok(Waiting { inner: waiting, signed })
 }
 
 /// Takes SASLResponse, writes AuthenticationSASLFinal. `Ok(false)`: the password is wrong.
-pub(super) fn last(
-    waiting: &ScramServerAuthWaitingForClientFinal,
-    body: &[u8],
-    out: &mut BytesMut,
-) -> Result<bool, Refusal> {
-    match waiting.on_client_final_message(body) {
+pub(super) fn last(waiting: &Waiting, body: &[u8], out: &mut BytesMut) -> Result<bool, Refusal> {
+    match waiting.inner.on_client_final_message(body) {
         Ok(signature) => put(out, &Authentication::SASLFinal(signature.into())).map(|()| true),
         Err(PgWireError::InvalidPassword(_)) => Ok(false),
         // pgwire's texts repeat what the client sent, proof included: neither client nor log shall see that.

@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::cancels::{CancelSlot, KILL, LEAVE, REFRESH, STALE};
+use super::crowd::Seat;
 use super::ears::{Ears, Intents};
 use super::lost::note_loss;
 use super::measure::Measured;
@@ -24,7 +25,7 @@ use super::vars::Vars;
 use crate::cluster::{Leased, UserPools};
 use crate::config::{Config, User};
 use crate::exec::{Event, Exchange, Watch};
-use crate::pool::Stream;
+use crate::pool::{PassThrough, Stream};
 use crate::route::{Pin as Tie, Route, Router, SetParameter, Statement};
 use crate::shard::ShardId;
 use crate::stats::{DatabaseSlot, SessionStats, StatementSlot};
@@ -55,6 +56,7 @@ pub(super) struct Client {
     pub(super) router: Option<(u64, Arc<Router>)>,
     pub(super) place: Place,
     pub(super) user: Arc<User>,
+    pub(super) standing: Box<Standing>,
     pub(super) stats: SessionStats,
     /// Its database, for statistics.
     pub(super) database: DatabaseSlot,
@@ -82,6 +84,14 @@ pub(super) struct Client {
     pub(super) ears: Option<Box<Ears>>,
     /// Bytes of the client since nothing was owed, to be understood anew if a replica dies.
     pub(super) replay: BytesMut,
+}
+
+/// What a client was given at its login, for as long as it stays.
+pub(super) struct Standing {
+    /// What its proof opens on servers, where there is no password.
+    pub(super) pass: Option<Arc<PassThrough>>,
+    /// Counted until it is dropped.
+    pub(super) _seat: Seat,
 }
 
 /// A server that stays with the client.

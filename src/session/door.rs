@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -13,11 +13,13 @@ use rustls::pki_types::pem;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::lookup::Found;
 use super::password;
+use super::proxy::Proxy;
 use super::refusal::Refusal;
 use super::tls::DoorTls;
 use super::verifier::{ITERATIONS, Mint, Verifier};
-use crate::config::{Config, User, UserAuth};
+use crate::config::{Config, Database, User, UserAuth};
 use crate::wire::{ErrorReport, SqlState};
 
 /// The database of virtual tables, for admin users only.
@@ -34,6 +36,7 @@ pub struct Door {
     places: Arc<Semaphore>,
     /// For logins in clear: never knows a certificate.
     plain_scram: ScramServerAuth,
+    proxy: OnceLock<Weak<Proxy>>,
     /// Whose passwords, sent as such, were found right, by [`Door::digest`]. A reload makes another door, which
     /// remembers nothing.
     pub(super) remembered: Cache<[u8; 32], Arc<User>>,
@@ -52,6 +55,8 @@ enum Proof {
     /// No proof asked, but of a local peer only.
     Local,
     Password(Verifier),
+    /// The client's certificate alone.
+    Certificate,
 }
 
 /// A configuration that no door can be made of.
@@ -70,6 +75,14 @@ pub enum DoorError {
     /// A certificate file without a certificate.
     #[error("tls.cert: {} holds no certificate", .0.display())]
     NoCertificate(PathBuf),
+    /// Authorities that clients' certificates cannot be checked with.
+    #[error("tls.client_ca: {} cannot be used: {why}", path.display())]
+    ClientCa {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
     /// Certificate and key do not fit, or rustls does not take them.
     #[error("tls: certificate and key cannot be used: {0}")]
     Tls(rustls::Error),
@@ -79,9 +92,9 @@ pub enum DoorError {
 }
 
 /// Whom a name belongs to, as far as one may tell before the proof.
-pub(super) struct Asked<'a> {
+pub(super) struct Asked {
     /// The user; `None` if there is none, which must not show until the proof has failed.
-    pub(super) user: Option<&'a Arc<User>>,
+    pub(super) user: Option<Arc<User>>,
     /// What the proof is checked against; `None`: no proof is asked.
     pub(super) verifier: Option<Verifier>,
     /// Why the proof cannot succeed, for the log.
@@ -116,6 +129,7 @@ impl Door {
             mint,
             places: Arc::new(Semaphore::new(config.limits.max_unauthenticated.min(Semaphore::MAX_PERMITS))),
             plain_scram: ScramServerAuth::new(),
+            proxy: OnceLock::new(),
             remembered: Cache::new(password::REMEMBERED),
             checking: Arc::new(Semaphore::new(password::AT_ONCE)),
             config,
@@ -151,20 +165,55 @@ impl Door {
         })
     }
 
+    /// Whom a name belongs to that a server was asked about: what it said, and the user if it knows one.
+    pub(super) fn ask_of(&self, name: &str, found: &Found) -> Asked {
+        let fake = self.mint.fake(name, self.fake_iterations);
+        match &found.verifier {
+            Ok(verifier) => {
+                Asked { user: Some(found.user.clone()), verifier: Some(verifier.clone()), hopeless: None }
+            }
+            Err(why) => Asked { user: None, verifier: Some(fake), hopeless: Some(why) },
+        }
+    }
+
+    /// The proxy behind the door, which can ask servers about users.
+    pub(super) fn proxy(&self) -> Option<Arc<Proxy>> {
+        self.proxy.get()?.upgrade()
+    }
+
+    /// The door is this proxy's.
+    pub(super) fn lead_to(&self, proxy: &Arc<Proxy>) {
+        // A second one would be a mistake of ours, and the first one stays.
+        let _ = self.proxy.set(Arc::downgrade(proxy));
+    }
+
+    /// Whether users that are not known here may be looked up for this database, and on which one's servers.
+    pub(super) fn looks_up(&self, name: &str, database: &str) -> Option<&Arc<Database>> {
+        let database = self.config.database(database)?;
+        (!self.users.contains_key(name) && database.auth_query.is_some()).then_some(database)
+    }
+
     /// Whom a name belongs to. A fake verifier is made each time, needed or not: it costs what it costs.
-    pub(super) fn ask(&self, name: &str, is_local: bool) -> Asked<'_> {
+    /// `cn`: the common name of the certificate that the client has shown.
+    pub(super) fn ask(&self, name: &str, is_local: bool, cn: Option<&str>) -> Asked {
         let fake = self.mint.fake(name, self.fake_iterations);
         let hopeless = |why| Asked { user: None, verifier: Some(fake.clone()), hopeless: Some(why) };
         match self.users.get(name) {
             None => hopeless("there is no such user"),
+            Some(known) if known.user.cert_cn.as_deref().is_some_and(|wanted| cn != Some(wanted)) => {
+                hopeless("this user has to show another certificate")
+            }
+            Some(Known { user, proof: Proof::Certificate }) => {
+                Asked { user: Some(user.clone()), verifier: None, hopeless: None }
+            }
             Some(Known { user, proof: Proof::Local }) if is_local => {
-                Asked { user: Some(user), verifier: None, hopeless: None }
+                Asked { user: Some(user.clone()), verifier: None, hopeless: None }
             }
             Some(Known { proof: Proof::Local, .. }) => {
                 hopeless("this user is trusted, which holds for loopback addresses only")
             }
             Some(Known { user, proof: Proof::Password(verifier) }) => {
-                Asked { user: Some(user), verifier: Some(verifier.clone()), hopeless: None }
+                Asked { user: Some(user.clone()), verifier: Some(verifier.clone()), hopeless: None }
             }
         }
     }
@@ -232,6 +281,7 @@ fn known(
 fn proof(user: &User, mint: &Mint, old: &HashMap<String, Known>) -> Result<Proof, DoorError> {
     match &user.auth {
         UserAuth::Trust => Ok(Proof::Local),
+        UserAuth::Certificate => Ok(Proof::Certificate),
         UserAuth::Verifier(text) => Verifier::parse(text.expose_secret())
             .map(Proof::Password)
             .ok_or_else(|| DoorError::Verifier(user.name.clone())),
@@ -246,6 +296,6 @@ fn proof(user: &User, mint: &Mint, old: &HashMap<String, Known>) -> Result<Proof
 fn has_password(user: &User, password: &SecretString) -> bool {
     match &user.auth {
         UserAuth::Password(old) => old.expose_secret() == password.expose_secret(),
-        UserAuth::Verifier(_) | UserAuth::Trust => false,
+        UserAuth::Verifier(_) | UserAuth::Certificate | UserAuth::Trust => false,
     }
 }

@@ -43,6 +43,7 @@ impl Proxy {
             parameters: Vec::new(),
             protocol_minor: 2,
             is_tls: false,
+            pass: None,
         };
         self.clients.fetch_add(1, Relaxed);
         let counted = Counted(self.clone());

@@ -5,6 +5,7 @@ mod auth; // SCRAM-SHA-256, the server's half
 mod cancels; // cancel keys and where a statement is running
 mod client; // what one client owns, and its loop
 mod command; // what an operator orders
+mod crowd; // how many clients are in
 mod deferred; // Parse and Describe that wait for a server
 mod door; // what is loaded once to let clients in: users, verifiers, certificate, places
 mod ears; // LISTEN, UNLISTEN and what is heard
@@ -15,6 +16,7 @@ mod feed; // from messages to what is sent
 mod in_process; // sessions of the HTTP server
 mod join; // a server joins a turn
 mod local; // statements the proxy answers itself
+mod lookup; // users that only the servers know
 mod lost; // a server is lost under a client
 mod measure; // what statistics know of a statement
 mod over; // the end of an exchange
@@ -39,6 +41,7 @@ mod txn; // a client's transaction
 mod vars; // settings and what of them matters to routing
 mod verifier; // what proves a password without keeping it
 mod virtual_answer; // rows of virtual tables as messages
+mod watch; // certificates that change on disk
 
 pub use self::command::Commanded;
 pub use self::door::{ADMIN_DATABASE, Door, DoorError};

@@ -16,16 +16,21 @@ use bytes::{BufMut, BytesMut};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
+#[cfg(target_os = "linux")]
+use socket2::{SockFilter, SockRef};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use super::cancels::{CancelSlot, Cancels, REFRESH};
-use super::client::Place;
+use super::cancels::{CancelSlot, Cancels, LEAVE, REFRESH};
+use super::client::{Place, Standing};
+use super::crowd::{Crowd, Seat};
+use super::lookup::Lookups;
 use super::prepared::Named;
 use super::rest::Resting;
 use super::served::{Report, ReportError, Served};
 use super::vars::Vars;
+use super::watch::watch;
 use super::{ADMIN_DATABASE, Admission, Admitted, Door, DoorError, admit};
 use crate::admin;
 use crate::catalog::Catalog;
@@ -37,6 +42,8 @@ use crate::shard::{Map, ShardId};
 use crate::stats::{SessionInfo, Stats};
 use crate::wire::{BackendWriter, ClientFacing, ErrorReport, SqlState, TransactionStatus};
 
+/// A listener that gives way to another process is closed when nothing has come for this long.
+const LAST_ACCEPT: Duration = Duration::from_millis(300);
 /// Databases behind a `*` that are kept at work at once.
 const MAX_WILDCARD: usize = 1000;
 
@@ -52,6 +59,8 @@ pub struct Proxy {
     /// Held by the reload at work.
     pub(super) reloading: tokio::sync::Mutex<()>,
     pub(super) reloads: Mutex<admin::Reloads>,
+    pub(super) lookups: Lookups,
+    crowd: Arc<Crowd>,
     admin_router: Arc<Router>,
     pub(super) clients: AtomicUsize,
     started: SystemTime,
@@ -116,6 +125,8 @@ impl Proxy {
             generation: AtomicU64::new(0),
             reloading: tokio::sync::Mutex::default(),
             reloads: Mutex::default(),
+            lookups: Lookups::default(),
+            crowd: Arc::default(),
             admin_router,
             clients: AtomicUsize::new(0),
             started: SystemTime::now(),
@@ -124,6 +135,8 @@ impl Proxy {
         });
         proxy.stats.log_slower_than(config.slow);
         tokio::spawn(proxy.stats.clone().collect());
+        proxy.door.load().lead_to(&proxy);
+        tokio::spawn(watch(Arc::downgrade(&proxy)));
         for database in config.databases.iter().filter(|d| !d.is_wildcard()) {
             proxy.serve_database(&database.name)?;
         }
@@ -210,26 +223,62 @@ impl Proxy {
         Ok(Some(fresh))
     }
 
+    /// Waits until every server of the configured databases has been asked once and catalogs are read, for no longer than a
+    /// probe may take: servers that do not answer by then are down.
+    pub async fn settled(&self) {
+        let served: Vec<_> = self.served.lock().values().cloned().collect();
+        let known = served.iter().map(|served| async {
+            let limit = served.cluster.config().control.probe_timeout;
+            let known = async {
+                served.cluster.probed(limit).await;
+                // Without catalogs clients are told so.
+                let _ = served.cluster.wait_schema().await;
+            };
+            let _ = tokio::time::timeout(limit, known).await;
+        });
+        futures_util::future::join_all(known).await;
+    }
+
     /// Accepts clients until [`Proxy::begin_shutdown`]; each lives in a task of its own.
     pub async fn accept(self: Arc<Self>, listener: TcpListener) {
+        self.accept_until_shutdown(&listener).await;
+        if self.config().reuse_port {
+            self.last_accepts(listener).await;
+        }
+    }
+
+    /// The same on a socket that others hold too: it outlives the proxy, with all that waits in it.
+    pub async fn accept_shared(self: Arc<Self>, listener: TcpListener) {
+        self.accept_until_shutdown(&listener).await;
+    }
+
+    async fn accept_until_shutdown(self: &Arc<Self>, listener: &TcpListener) {
         let mut shutdown = self.shutdown.subscribe();
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                _ = shutdown.changed() => return,
+                _ = shutdown.changed() => break,
             };
             match accepted {
-                Ok((stream, peer)) => {
-                    // Boxed: it is long over when the client lives.
-                    let login = Box::pin(self.clone().login(stream, peer));
-                    tokio::spawn(self.clone().client(login, peer));
-                }
+                Ok((stream, peer)) => self.take_in(stream, peer),
                 Err(error) => {
                     // Out of descriptors: accepting at once again would only spin.
                     tracing::error!(%error, "a connection could not be accepted");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
+        }
+    }
+
+    /// Another process listens at the same address. What this socket still has in its queue would be reset with it, so
+    /// it takes no further connection (a filter drops SYN, which clients repeat to the other one within a second) and
+    /// what is on its way is accepted until nothing comes any more.
+    async fn last_accepts(self: Arc<Self>, listener: TcpListener) {
+        if let Err(error) = refuse_syn(&listener) {
+            tracing::warn!(%error, "connections that arrive at this moment may be reset");
+        }
+        while let Ok(Ok((stream, peer))) = tokio::time::timeout(LAST_ACCEPT, listener.accept()).await {
+            self.take_in(stream, peer);
         }
     }
 
@@ -254,6 +303,12 @@ impl Proxy {
             }
         };
         tokio::time::timeout(limit, gone).await.is_ok()
+    }
+
+    fn take_in(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        // Boxed: it is long over when the client lives.
+        let login = Box::pin(self.clone().login(stream, peer));
+        tokio::spawn(self.clone().client(login, peer));
     }
 
     async fn client(
@@ -317,7 +372,7 @@ impl Proxy {
     ) -> Option<(Resting, BytesMut)> {
         let generation = self.generation.load(Acquire);
         let prepared = self.prepare(&admitted).await;
-        let (place, vars, report) = match prepared {
+        let (place, vars, report, seat) = match prepared {
             Ok(prepared) => prepared,
             Err(mut report) => {
                 report.severity = crate::wire::Severity::Fatal;
@@ -332,6 +387,9 @@ impl Proxy {
             }
         };
         let cancel = self.cancels.register(admitted.protocol_minor >= 2)?;
+        if *self.shutdown.borrow() > Shutdown::No {
+            cancel.ask(LEAVE); // it came in at the last moment
+        }
         if self.generation.load(Acquire) != generation {
             cancel.ask(REFRESH); // it may have missed the call
         }
@@ -366,6 +424,7 @@ impl Proxy {
             router: None,
             place,
             user: admitted.user,
+            standing: Box::new(Standing { pass: admitted.pass, _seat: seat }),
             stats,
             cancel,
             stream: admitted.stream,
@@ -377,16 +436,20 @@ impl Proxy {
         Some((resting, admitted.leftover))
     }
 
-    async fn prepare(&self, admitted: &Admitted) -> Result<(Place, Arc<Vars>, Arc<Report>), ErrorReport> {
+    async fn prepare(&self, admitted: &Admitted) -> Result<Prepared, ErrorReport> {
         let config = self.config();
-        if self.clients() > config.limits.max_clients {
+        let of_database = config.database(&admitted.database).and_then(|d| d.max_clients);
+        let of_user = (admitted.user.name.as_str(), admitted.user.max_clients);
+        let seat = self.crowd.sit(of_user, (&admitted.database, of_database))?;
+        // An operator gets in whatever the crowd.
+        if admitted.database != ADMIN_DATABASE && self.clients() > config.limits.max_clients {
             let report =
                 ErrorReport::error(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already");
-            return Err(report.with_hint("Raise limits.max_clients."));
+            return Err(report.with_hint("Raise proxy.max_clients."));
         }
         if admitted.database == ADMIN_DATABASE {
             let vars = Vars::of_startup(&[], true);
-            return Ok((Place::Admin, vars, Arc::new(admin_report(&admitted.user.name))));
+            return Ok((Place::Admin, vars, Arc::new(admin_report(&admitted.user.name)), seat));
         }
         let served = self
             .serve_database(&admitted.database)
@@ -396,7 +459,7 @@ impl Proxy {
             return Err(ErrorReport::error(SqlState::INVALID_CATALOG_NAME, message));
         };
         let mut vars = Vars::of_startup(&admitted.parameters, false);
-        let pools = served.cluster.pools_of(&admitted.user);
+        let pools = served.cluster.pools_of(&admitted.user, admitted.pass.as_ref());
         served.router().await.map_err(|e| e.report())?;
         let (settings, report) = served
             .report(&pools, &admitted.user.server_user, &vars.settings)
@@ -412,7 +475,7 @@ impl Proxy {
             })?;
         Arc::make_mut(&mut vars).logged_in(settings, &report.search_path, &admitted.user.server_user);
         let vars = report.share(vars);
-        Ok((Place::Database { served, pools }, vars, report))
+        Ok((Place::Database { served, pools }, vars, report, seat))
     }
 
     /// Waits for the shutdown to begin.
@@ -430,6 +493,28 @@ impl Proxy {
         drop(self.shutdown.subscribe().wait_for(|now| *now >= stage).await);
     }
 }
+
+/// Drops segments that begin a connection, before the kernel answers them; those of connections that have begun pass.
+#[cfg(target_os = "linux")]
+fn refuse_syn(listener: &TcpListener) -> std::io::Result<()> {
+    // Classic BPF on the TCP header: flags are its byte 13. Load it; SYN without ACK: keep 0 bytes, else all.
+    let filter = [
+        SockFilter::new(0x30, 0, 0, 13),       // ldb [13]
+        SockFilter::new(0x54, 0, 0, 0x12),     // and #SYN|ACK
+        SockFilter::new(0x15, 0, 1, 0x02),     // jeq #SYN, next, next + 1
+        SockFilter::new(0x06, 0, 0, 0),        // ret #0
+        SockFilter::new(0x06, 0, 0, u32::MAX), // ret #-1
+    ];
+    SockRef::from(listener).attach_filter(&filter)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn refuse_syn(_: &TcpListener) -> std::io::Result<()> {
+    Err(std::io::ErrorKind::Unsupported.into())
+}
+
+/// What a client starts with.
+type Prepared = (Place, Arc<Vars>, Arc<Report>, Seat);
 
 /// One client in the count of clients, until it is dropped.
 pub(super) struct Counted(pub(super) Arc<Proxy>);

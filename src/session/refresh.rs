@@ -49,7 +49,7 @@ impl Client {
         if other {
             self.router = None;
         }
-        *pools = now.cluster.pools_of(&self.user);
+        *pools = now.cluster.pools_of(&self.user, self.standing.pass.as_ref());
         *served = now;
         Ok(other)
     }

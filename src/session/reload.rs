@@ -76,7 +76,11 @@ impl Proxy {
         let served: Vec<_> = self.gets_tables(&changes);
         let _pauses = hold(&served, old.timeouts.drain).await?;
         self.must_be_empty(&changes).await?;
+        self.reload_server_tls().map_err(|e| not_reloaded(&e))?;
         let next = self.next_databases(&old, &config, &changes).await?;
+        if let Some(proxy) = self.door().proxy() {
+            door.lead_to(&proxy);
+        }
 
         let before = {
             let mut served = self.served.lock();
@@ -86,6 +90,7 @@ impl Proxy {
         };
         self.door.store(Arc::new(door));
         self.generation.fetch_add(1, Release);
+        self.lookups.forget_all();
         self.cancels.all_refresh();
         next.values().for_each(|served| served.hub.follow(served.cluster.clone()));
         for (name, served) in &before {
@@ -150,7 +155,8 @@ impl Proxy {
                 next.insert(name, same);
                 continue;
             }
-            let tls = server_tls(database)?;
+            let same_tls = served.cluster.config().server_tls == database.server_tls;
+            let tls = if same_tls { served.cluster.tls().clone() } else { server_tls(database)? };
             let cluster = Cluster::succeed(&served.cluster, database.clone(), &name, tls);
             built.push(cluster.clone());
             next.insert(name, Arc::new(served.succeeded_by(cluster, plans)));

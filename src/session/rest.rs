@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
 use super::cancels::CancelSlot;
-use super::client::{Client, Flow, Place, Turn, Woke, asked};
+use super::client::{Client, Flow, Place, Standing, Turn, Woke, asked};
 use super::prepared::{ClientStatement, Named};
 use super::proxy::Proxy;
 use super::txn::Txn;
@@ -38,6 +38,7 @@ pub(super) struct Resting {
     pub(super) router: Option<(u64, Arc<Router>)>,
     pub(super) place: Place,
     pub(super) user: Arc<User>,
+    pub(super) standing: Box<Standing>,
     pub(super) stats: SessionStats,
     pub(super) database: DatabaseSlot,
     pub(super) cancel: Arc<CancelSlot>,
@@ -232,6 +233,7 @@ impl Client {
             router,
             place,
             user,
+            standing,
             stats,
             database,
             cancel,
@@ -254,6 +256,7 @@ impl Client {
             router,
             place,
             user,
+            standing,
             stats,
             database,
             cancel,
@@ -295,6 +298,7 @@ impl Client {
             router,
             place,
             user,
+            standing,
             stats,
             database,
             cancel,
@@ -316,6 +320,7 @@ impl Client {
             router,
             place,
             user,
+            standing,
             stats,
             database,
             cancel,

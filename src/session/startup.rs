@@ -15,11 +15,12 @@ use tokio::time::timeout;
 use tokio_rustls::TlsStream;
 
 use super::auth;
-use super::door::Door;
+use super::door::{Asked, Door};
 use super::packet::{Packet, Startup, next_packet, unsupported};
 use super::refusal::Refusal;
+use super::tls::common_name;
 use crate::config::User;
-use crate::pool::Stream;
+use crate::pool::{PassThrough, Stream};
 use crate::wire::{BackendWriter as _, ErrorReport, SqlState, next_frame, peek_head};
 
 /// First byte of a TLS ClientHello; no startup packet is long enough to begin with it.
@@ -64,6 +65,8 @@ pub struct Admitted {
     pub protocol_minor: u16,
     /// Whether it came over TLS.
     pub is_tls: bool,
+    /// What its proof opens, if it was checked against a verifier.
+    pub pass: Option<Arc<PassThrough>>,
 }
 
 /// Lets a client in. Cancel safe: dropped, it closes the connection.
@@ -229,7 +232,7 @@ impl Guest<'_> {
         if let Some(unknown) = &startup.negotiate {
             put_negotiate(&mut out, startup.minor, unknown);
         }
-        let user = self.prove(&startup.user, is_tls, &mut out).await?;
+        let (user, pass) = self.prove(&startup, is_tls, &mut out).await?;
         let entered = self.door.may_enter(&user, &startup.database);
         auth::accept(&mut out)?;
         self.send(&out).await?;
@@ -242,16 +245,22 @@ impl Guest<'_> {
             parameters: startup.parameters,
             protocol_minor: startup.minor,
             is_tls,
+            pass,
         })))
     }
 
     /// Has the client prove that it is that user. `out` holds what is to be sent before, and after it the end of the
     /// exchange, to be sent with AuthenticationOk.
-    async fn prove(&mut self, name: &str, is_tls: bool, out: &mut BytesMut) -> Result<Arc<User>, End> {
-        let door = self.door;
-        let asked = door.ask(name, self.is_local);
+    async fn prove(
+        &mut self,
+        startup: &Startup,
+        is_tls: bool,
+        out: &mut BytesMut,
+    ) -> Result<(Arc<User>, Option<Arc<PassThrough>>), End> {
+        let (door, name) = (self.door, startup.user.as_str());
+        let asked = self.ask(startup).await?;
         let Some(verifier) = asked.verifier else {
-            return Ok(asked.user.ok_or(End::Gone)?.clone()); // no verifier: always a known user
+            return Ok((asked.user.ok_or(End::Gone)?, None)); // no verifier: always a known user
         };
         let scram = door.scram(is_tls);
         auth::offer(out, scram)?;
@@ -263,8 +272,15 @@ impl Guest<'_> {
         out.clear();
         let body = self.password_message().await?;
         match (auth::last(&waiting, &body, out)?, asked.user) {
-            (true, Some(user)) => Ok(user.clone()),
+            (true, Some(user)) => {
+                let learns = user.server_password.is_none() && user.server_user == user.name;
+                let pass = learns.then(|| waiting.pass_through(&verifier, &body)).flatten();
+                Ok((user, pass.map(Arc::new)))
+            }
             (false | true, _) => {
+                if let Some((proxy, database)) = door.proxy().zip(door.looks_up(name, &startup.database)) {
+                    proxy.doubt(database, name);
+                }
                 let refusal = auth::wrong_password(name);
                 Err(End::Refused(match asked.hopeless {
                     Some(why) => {
@@ -275,6 +291,24 @@ impl Guest<'_> {
                 }))
             }
         }
+    }
+
+    /// Whom the name belongs to, from the configuration or from a server.
+    async fn ask(&self, startup: &Startup) -> Result<Asked, End> {
+        let (door, name) = (self.door, startup.user.as_str());
+        if let Some((proxy, database)) = door.proxy().zip(door.looks_up(name, &startup.database)) {
+            let found = proxy.look_up(database, &startup.database, name).await.map_err(|error| {
+                let message = "users cannot be looked up now";
+                let refusal = Refusal::fatal(SqlState::CANNOT_CONNECT_NOW, message);
+                refusal.because(format!("{message}: {error}"))
+            })?;
+            return Ok(door.ask_of(name, &found));
+        }
+        let cn = match &self.stream {
+            Some(Stream::Tls(tls)) => common_name(tls.get_ref().1),
+            Some(Stream::Plain(_) | Stream::Unix(_)) | None => None,
+        };
+        Ok(door.ask(name, self.is_local, cn.as_deref()))
     }
 
     /// The body of the next `p` message. Anything else ends the login before its body is even waited for.

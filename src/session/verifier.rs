@@ -3,13 +3,13 @@
 
 use std::fmt;
 
-use aws_lc_rs::{constant_time, hmac};
+use aws_lc_rs::{constant_time, digest, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pgwire::api::auth::sasl::scram::ScramSecret;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::pool::ScramKeys;
+use crate::pool::{PassThrough, ScramKeys};
 
 /// PostgreSQL's default number of iterations.
 pub(super) const ITERATIONS: usize = 4096;
@@ -46,6 +46,17 @@ impl Verifier {
             stored_key: key(stored)?,
             server_key: key(server)?,
         })
+    }
+
+    /// What a right proof teaches: the key behind it, with which servers that hold the same verifier can be opened.
+    /// `auth_message` and `proof` as in RFC 5802, section 3.
+    pub(super) fn pass_through(&self, auth_message: &[u8], proof: &[u8]) -> Option<PassThrough> {
+        let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &self.stored_key), auth_message);
+        let mut client = <[u8; 32]>::try_from(proof).ok()?;
+        client.iter_mut().zip(signature.as_ref()).for_each(|(p, s)| *p ^= s);
+        let stored = digest::digest(&digest::SHA256, &client);
+        constant_time::verify_slices_are_equal(stored.as_ref(), &self.stored_key).ok()?;
+        Some(PassThrough::new(self.salt.clone(), self.iterations, client, self.server_key))
     }
 
     pub(super) fn iterations(&self) -> usize {

@@ -55,6 +55,7 @@ impl Raw {
             port: pg.port,
             database: pgherd::local::APP_DATABASE.into(),
             user: pgherd::local::APP_USER.into(),
+            pass: None,
             password: Some(pgherd::local::APP_PASSWORD.to_owned().into()),
             tls: pgherd::pool::ServerTlsSettings::disabled().unwrap(),
             connect_timeout: PATIENCE,

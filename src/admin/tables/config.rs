@@ -70,6 +70,7 @@ fn proxy(list: &mut List, config: &Config) {
     list.under(String::new()).text("file", config.path.display());
     list.under("proxy.".to_owned());
     list.text("listen", config.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
+    list.text("reuse_port", config.reuse_port);
     list.text("workers", config.workers);
     list.text("max_clients", config.limits.max_clients);
     list.text("max_unauthenticated", config.limits.max_unauthenticated);
@@ -82,6 +83,8 @@ fn proxy(list: &mut List, config: &Config) {
         list.text("cert", tls.cert.display());
         list.text("key", tls.key.display());
         list.text("required", tls.required);
+        list.put("client_ca", tls.client_ca.as_ref().map(|p| p.display().to_string()), None);
+        list.text("client_certs", if tls.client_cert_required { "required" } else { "optional" });
     }
     list.under("timeouts.".to_owned());
     list.ms("login_ms", config.timeouts.login);
@@ -109,8 +112,11 @@ fn user(list: &mut List, user: &User) {
     match &user.auth {
         UserAuth::Password(_) => list.secret("password", true),
         UserAuth::Verifier(_) => list.secret("scram_verifier", true),
+        UserAuth::Certificate => {}
         UserAuth::Trust => list.text("trust", true),
     }
+    list.put("cert_cn", user.cert_cn.clone(), None);
+    list.put("max_clients", user.max_clients.map(|n| n.to_string()), None);
     list.text("admin", user.admin);
     list.text("databases", user.databases.join(", "));
     list.text("server_user", &user.server_user);
@@ -131,7 +137,15 @@ fn database(list: &mut List, database: &Database) {
     list.secret("control.password", database.control.password.is_some());
     list.ms("control.probe_interval_ms", database.control.probe_interval);
     list.ms("control.probe_timeout_ms", database.control.probe_timeout);
+    list.put("max_clients", database.max_clients.map(|n| n.to_string()), None);
+    list.put("auth_query", database.auth_query.as_ref().map(|q| q.sql.clone()), None);
+    if let Some(query) = &database.auth_query {
+        list.ms("auth_query_cache_ms", query.cache);
+    }
     list.text("server_tls.mode", tls_mode(database.server_tls.mode));
+    list.text("server_tls.negotiation", if database.server_tls.direct { "direct" } else { "postgres" });
+    list.put("server_tls.cert", database.server_tls.cert.as_ref().map(|p| p.display().to_string()), None);
+    list.put("server_tls.key", database.server_tls.key.as_ref().map(|p| p.display().to_string()), None);
     list.put("server_tls.ca", database.server_tls.ca.as_ref().map(|p| p.display().to_string()), None);
     list.text("pool.size", database.pool.size);
     list.text("pool.min_idle", database.pool.min_idle);

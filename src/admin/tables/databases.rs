@@ -102,6 +102,7 @@ fn auth(auth: &UserAuth) -> &'static str {
     match auth {
         UserAuth::Password(_) => "password",
         UserAuth::Verifier(_) => "verifier",
+        UserAuth::Certificate => "certificate",
         UserAuth::Trust => "trust",
     }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::super::raw::{RawControl, RawDatabase, RawServerTls};
+use super::super::raw::{Field, RawControl, RawDatabase, RawServerTls};
 use super::super::types::{
-    Control, Database, Pool, PoolMode, ReadConsistency, ServerTls, ServerTlsMode, User,
+    AuthQuery, Control, Database, Pool, PoolMode, ReadConsistency, ServerTls, ServerTlsMode, User,
 };
 use super::collect::{At, Checker};
 use super::secret::Sources;
@@ -80,9 +80,41 @@ fn database(
         replica_fallback: raw.replica_fallback.unwrap_or(true),
         pool: pool::pool(c, "database.pool", &raw.pool, base),
         control: control(c, at, &raw.control, users, &name),
+        max_clients: raw
+            .max_clients
+            .as_ref()
+            .map(|field| super::limits::count(c, field, "database.max_clients")),
+        auth_query: auth_query(c, raw),
         server_tls: server_tls(c, &raw.server_tls),
         name,
     }
+}
+
+/// Users are looked up with the control account, so it must not be one of those that are looked up.
+fn auth_query(c: &mut Checker<'_>, raw: &RawDatabase) -> Option<AuthQuery> {
+    let key = "database.auth_query";
+    let cache =
+        c.millis(raw.auth_query_cache_ms.as_ref(), "database.auth_query_cache_ms", Duration::from_secs(10));
+    let Some(sql) = &raw.auth_query else {
+        if let Some(field) = &raw.auth_query_cache_ms {
+            c.error(
+                &field.span(),
+                key,
+                "is missing, so nothing is kept",
+                "add auth_query, or remove this key",
+            );
+        }
+        return None;
+    };
+    if !sql.get_ref().contains("$1") {
+        let remedy = "write for example \"SELECT usename, passwd FROM pg_shadow WHERE usename = $1\"";
+        c.error(&sql.span(), key, "does not use $1, the user's name", remedy);
+    }
+    if raw.control.user.is_none() {
+        let remedy = "add control = { user = \"…\", password = \"…\" }; it needs no more rights than the query asks for";
+        c.error(&sql.span(), key, "needs a control account of its own", remedy);
+    }
+    Some(AuthQuery { sql: sql.get_ref().clone(), cache })
 }
 
 /// Any other name is passed on to one shard's servers: there is nothing to place.
@@ -172,5 +204,35 @@ fn server_tls(c: &mut Checker<'_>, raw: &RawServerTls) -> ServerTls {
         (Some(_) | None, _) => {}
     }
     let ca = raw.ca.as_ref().and_then(|ca| c.readable(ca, key)).map(|(path, _)| path);
-    ServerTls { mode, ca }
+    let mut file = |field: &Field<String>, key: &str, secret: bool| {
+        let field = field.as_ref()?;
+        let (path, meta) = c.readable(field, key)?;
+        if secret {
+            c.warn_if_open(&path, &meta, &field.span(), key);
+        }
+        Some(path)
+    };
+    let cert = file(&raw.cert, "database.server_tls.cert", false);
+    let private = file(&raw.key, "database.server_tls.key", true);
+    match (&raw.cert, &raw.key) {
+        (Some(one), None) | (None, Some(one)) => {
+            let remedy = "name both files, or none of them";
+            c.error(&one.span(), "database.server_tls.cert", "cert and key belong together", remedy);
+        }
+        (Some(_), Some(_)) | (None, None) => {}
+    }
+    let ways = [("postgres", false), ("direct", true)];
+    let direct = c.choice(raw.negotiation.as_ref(), "database.server_tls.negotiation", &ways, false);
+    if let Some(field) = raw.negotiation.as_ref().filter(|_| direct)
+        && matches!(mode, ServerTlsMode::Disable | ServerTlsMode::Prefer)
+    {
+        let remedy = "use mode = \"require\", \"verify-ca\" or \"verify-full\"";
+        c.error(
+            &field.span(),
+            "database.server_tls.negotiation",
+            "there is no way back from direct TLS",
+            remedy,
+        );
+    }
+    ServerTls { mode, ca, cert, key: private, direct }
 }

@@ -79,9 +79,19 @@ pub(super) fn client_tls(c: &mut Checker<'_>, raw: Option<&Spanned<RawTls>>) -> 
         }
         Some(path)
     };
-    let cert = pem(&raw.get_ref().cert, "tls.cert", false);
+    let own = raw.get_ref();
+    let cert = pem(&own.cert, "tls.cert", false);
     let key = pem(&raw.get_ref().key, "tls.key", true);
-    Some(ClientTls { cert: cert?, key: key?, required: raw.get_ref().required })
+    let client_ca =
+        own.client_ca.as_ref().and_then(|ca| c.readable(ca, "tls.client_ca")).map(|(path, _)| path);
+    let choices = [("optional", false), ("required", true)];
+    let client_cert_required = c.choice(own.client_certs.as_ref(), "tls.client_certs", &choices, false);
+    if let (Some(field), None) = (&own.client_certs, &own.client_ca) {
+        let remedy =
+            "name a PEM file of the certificates that sign clients' as client_ca, or remove client_certs";
+        c.error(&field.span(), "tls.client_certs", "nothing says whose certificates to trust", remedy);
+    }
+    Some(ClientTls { cert: cert?, key: key?, required: own.required, client_ca, client_cert_required })
 }
 
 pub(super) fn timeouts(c: &mut Checker<'_>, raw: &RawTimeouts) -> Timeouts {
@@ -115,4 +125,9 @@ fn is_filter(text: &str) -> bool {
         .filter(|part| !part.contains(['=', '[']))
         .all(|part| part.trim().parse::<LevelFilter>().is_ok());
     bare_words_are_levels && EnvFilter::try_new(text).is_ok()
+}
+
+/// A number of clients, at least 1.
+pub(super) fn count(c: &mut Checker<'_>, field: &Spanned<u64>, key: &str) -> NonZeroUsize {
+    NonZeroUsize::new(c.number(Some(field), key, 1..=10_000_000, 1) as usize).unwrap_or(NonZeroUsize::MIN)
 }

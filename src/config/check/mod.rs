@@ -66,6 +66,7 @@ fn config(c: &mut Checker<'_>, raw: RawConfig) -> Config {
     Config {
         path: c.path().to_owned(),
         listen,
+        reuse_port: raw.proxy.reuse_port,
         workers,
         users,
         databases: databases.into_iter().map(Arc::new).collect(),

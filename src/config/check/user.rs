@@ -13,7 +13,8 @@ use super::collect::{At, Checker};
 use super::secret::{Sources, is_verifier};
 
 pub(super) fn users(c: &mut Checker<'_>, raw: &RawConfig, listen: &[SocketAddr]) -> Vec<User> {
-    if raw.user.is_empty() {
+    let looked_up = raw.database.iter().any(|d| d.get_ref().auth_query.is_some());
+    if raw.user.is_empty() && !looked_up {
         c.missing("user", "there is no user, so nobody could connect", "add a [[user]]");
     }
     let names: Vec<String> = raw
@@ -24,7 +25,9 @@ pub(super) fn users(c: &mut Checker<'_>, raw: &RawConfig, listen: &[SocketAddr])
         .chain([OWN_DATABASE.to_owned()])
         .collect();
     let mut seen = Vec::new();
-    let user = |u: &Spanned<RawUser>| user(c, &u.span(), u.get_ref(), listen, &names, &mut seen);
+    let has_client_ca = raw.tls.as_ref().is_some_and(|tls| tls.get_ref().client_ca.is_some());
+    let given = (listen, has_client_ca);
+    let user = |u: &Spanned<RawUser>| user(c, &u.span(), u.get_ref(), given, &names, &mut seen);
     raw.user.iter().map(user).collect()
 }
 
@@ -32,12 +35,16 @@ fn user(
     c: &mut Checker<'_>,
     at: &At,
     raw: &RawUser,
-    listen: &[SocketAddr],
+    (listen, has_client_ca): (&[SocketAddr], bool),
     databases: &[String],
     seen: &mut Vec<String>,
 ) -> User {
     let name = c.unique_name(&raw.name, at, "user.name", seen);
     let (auth, plain) = auth(c, at, raw, listen);
+    if let Some(cn) = raw.cert_cn.as_ref().filter(|_| !has_client_ca) {
+        let remedy = "name a PEM file of the certificates that sign clients' as tls.client_ca";
+        c.error(&cn.span(), "user.cert_cn", "no client certificate is ever asked for", remedy);
+    }
     for database in &raw.databases {
         if !databases.iter().any(|d| d == "*") {
             c.position(database, "user.databases", "database", databases);
@@ -52,7 +59,11 @@ fn user(
         .pool_size
         .as_ref()
         .map(|field| super::pool::count(c, Some(field), "user.pool_size", super::pool::defaults().size));
+    let max_clients =
+        raw.max_clients.as_ref().map(|field| super::limits::count(c, field, "user.max_clients"));
     User {
+        cert_cn: raw.cert_cn.as_ref().map(|_| c.name(&raw.cert_cn, at, "user.cert_cn")),
+        max_clients,
         name,
         auth,
         admin: raw.admin,
@@ -100,8 +111,10 @@ fn auth(
             trust_needs_loopback(c, trust, listen);
             (UserAuth::Trust, None)
         }
+        (None, None, None) if raw.cert_cn.is_some() => (UserAuth::Certificate, None),
         (None, None, None) => {
-            let remedy = "add one of password, password_env, password_file, scram_verifier, or trust = true";
+            let remedy =
+                "add one of password, password_env, password_file, scram_verifier, cert_cn, or trust = true";
             c.error(at, "user", "nothing says how the user proves who it is", remedy);
             (UserAuth::Trust, None)
         }
@@ -138,10 +151,10 @@ fn server_password(
     if own.at().is_some() {
         return own.read(c);
     }
-    if matches!(auth, UserAuth::Verifier(_)) {
+    if matches!(auth, UserAuth::Certificate) {
         let what =
-            "a verifier does not open servers and there is no server_password: they must trust the proxy";
-        c.warn(at, "user.scram_verifier", what);
+            "a certificate does not open servers and there is no server_password: they must trust the proxy";
+        c.warn(at, "user.cert_cn", what);
     }
     let same_role = match (&raw.server_user, &raw.name) {
         (Some(server_user), Some(name)) => server_user.get_ref() == name.get_ref(),

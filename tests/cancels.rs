@@ -1,0 +1,71 @@
+//! A cancel request stops the statement it was meant for, or nothing.
+
+mod common;
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+
+use common::{Changes, Front, Raw, rows};
+use tokio_postgres::NoTls;
+
+/// Cancel requests, in all.
+const REQUESTS: u32 = 2000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_of_cancels_that_race_with_statement_ends_never_hit_another_client() {
+    let front =
+        Front::plain(0, Changes { pool: "size = 2\nqueue_timeout_ms = 20000", ..Changes::default() }).await;
+    let over = AtomicBool::new(false);
+    let (cancelled, completed, undisturbed) = (AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(0));
+    // Statements that end just when the request for them arrives, sooner or later.
+    let cancelling = (0..4u32).map(|which| {
+        let (front, cancelled, completed) = (&front, &cancelled, &completed);
+        async move {
+            let client = front.connect().await;
+            let token = client.cancel_token();
+            for i in 0..REQUESTS / 4 {
+                let sql = format!("select pg_sleep({})", f64::from((i * 7 + which) % 40) / 10_000.0);
+                let (done, sent) = tokio::join!(client.simple_query(&sql), token.cancel_query(NoTls));
+                sent.unwrap();
+                match done {
+                    Ok(_) => completed.fetch_add(1, Relaxed),
+                    Err(e) => {
+                        assert_eq!(e.as_db_error().map(|e| e.code().code()), Some("57014"), "{e:?}");
+                        cancelled.fetch_add(1, Relaxed)
+                    }
+                };
+            }
+        }
+    });
+    let others = (0..4).map(|_| {
+        let (front, over, undisturbed) = (&front, &over, &undisturbed);
+        async move {
+            let client = front.connect().await;
+            while !over.load(Relaxed) {
+                let done = client.simple_query("select pg_sleep(0.0003)").await;
+                done.unwrap_or_else(|e| panic!("another client's statement was cancelled: {e:?}"));
+                undisturbed.fetch_add(1, Relaxed);
+            }
+        }
+    });
+    let work = async {
+        futures_util::future::join_all(cancelling).await;
+        over.store(true, Relaxed);
+    };
+    tokio::join!(work, futures_util::future::join_all(others));
+    let (cancelled, completed) = (cancelled.into_inner(), completed.into_inner());
+    println!("{cancelled} cancelled, {completed} completed, {} of others", undisturbed.load(Relaxed));
+    assert!(cancelled > 0 && completed > 0, "{cancelled} cancelled, {completed} completed: no race");
+    assert!(undisturbed.load(Relaxed) > REQUESTS / 4);
+    assert_eq!(rows(&front.connect().await, "select 1").await, ["1"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_are_long_where_the_protocol_allows_it_and_never_alike() {
+    let front = Front::plain(0, Changes::default()).await;
+    let mut keys = std::collections::HashSet::new();
+    for _ in 0..20 {
+        let short = Raw::connect(&front).await;
+        assert_eq!(short.key.len(), 4 + 4, "process id and a key of protocol 3.0");
+        assert!(keys.insert(short.key[4..].to_vec()));
+    }
+}
