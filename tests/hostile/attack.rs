@@ -1,0 +1,81 @@
+//! One hostile client: what it sends, and how it leaves.
+//! Must not know what it says.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// Longest time in which a session that got an end of input must be over.
+const OVER: Duration = Duration::from_secs(30);
+
+/// How a client leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// At once, without reading.
+    Close,
+    /// At once, with a reset.
+    Reset,
+    /// It says that it will say no more, and reads to the end.
+    HalfOpen,
+    /// It reads all that comes for a moment, then resets.
+    ReadThenReset,
+}
+
+impl Ending {
+    /// All of them.
+    pub(crate) const ALL: [Self; 4] = [Self::Close, Self::Reset, Self::HalfOpen, Self::ReadThenReset];
+}
+
+/// Sends `bytes` and leaves. The proxy may close first.
+pub(crate) async fn attack(port: u16, bytes: &[u8], ending: Ending, what: &str) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let mut sink = vec![0; 16 << 10];
+    if matches!(ending, Ending::HalfOpen) {
+        // Both ways at once: the answers may be longer than what fits between.
+        let (mut reader, mut writer) = stream.split();
+        let send = async {
+            drop(writer.write_all(bytes).await);
+            drop(writer.shutdown().await);
+        };
+        let read = async { while matches!(reader.read(&mut sink).await, Ok(n) if n > 0) {} };
+        let both = timeout(OVER, async { tokio::join!(send, read) }).await;
+        assert!(
+            both.is_err_and_none(),
+            "the session is not over after {OVER:?}: {what}, {} bytes",
+            bytes.len()
+        );
+        return;
+    }
+    drop(timeout(OVER, stream.write_all(bytes)).await);
+    if ending == Ending::ReadThenReset {
+        while matches!(timeout(Duration::from_millis(3), stream.read(&mut sink)).await, Ok(Ok(n)) if n > 0) {}
+    }
+    if ending != Ending::Close {
+        stream.set_zero_linger().unwrap();
+    }
+}
+
+trait IsOver {
+    fn is_err_and_none(&self) -> bool;
+}
+
+impl<T> IsOver for Result<T, tokio::time::error::Elapsed> {
+    fn is_err_and_none(&self) -> bool {
+        self.is_ok()
+    }
+}
+
+/// The proxy ends the connection though the client keeps it open.
+pub(crate) async fn must_be_closed(port: u16, bytes: &[u8], after_login: bool) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    if after_login {
+        stream.write_all(&super::script::startup()).await.unwrap();
+    }
+    stream.write_all(bytes).await.unwrap();
+    let mut all = Vec::new();
+    let read = timeout(Duration::from_secs(10), stream.read_to_end(&mut all)).await;
+    assert!(read.is_ok(), "not closed after {:?} (login: {after_login})", bytes.escape_ascii().to_string());
+}

@@ -1,0 +1,134 @@
+//! What hostile clients say: whole conversations.
+//! Must not do I/O.
+
+use bytes::{BufMut, BytesMut};
+use pgherd::wire::{DescribeTarget, FrontendWriter};
+
+/// The bytes of a client, and where each message ends.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Conversation {
+    out: BytesMut,
+    /// Ends of messages, the startup packet's first.
+    pub(crate) ends: Vec<usize>,
+}
+
+impl Conversation {
+    /// All of it.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.out
+    }
+
+    fn add(&mut self, put: impl FnOnce(&mut BytesMut)) -> &mut Self {
+        put(&mut self.out);
+        self.ends.push(self.out.len());
+        self
+    }
+
+    fn query(&mut self, sql: &str) -> &mut Self {
+        self.add(|out| out.put_query(sql.as_bytes()))
+    }
+
+    fn run(&mut self, name: &str, sql: &str, limit: i32) -> &mut Self {
+        self.add(|out| out.put_parse(name, sql.as_bytes(), &[]))
+            .add(|out| out.put_target(b'D', DescribeTarget::Statement(name)))
+            .add(|out| out.put_bind("", name, &[0; 6]))
+            .add(|out| out.put_target(b'D', DescribeTarget::Portal("")))
+            .add(|out| out.put_execute("", limit))
+    }
+
+    fn sync(&mut self) -> &mut Self {
+        self.add(FrontendWriter::put_sync)
+    }
+}
+
+/// The startup packet of the user that needs no password.
+pub(crate) fn startup() -> Vec<u8> {
+    let mut packet = BytesMut::new();
+    let body = b"user\0raw\0database\0app\0application_name\0hostile\0\0";
+    packet.put_u32(body.len() as u32 + 8);
+    packet.put_u32(3 << 16);
+    packet.put_slice(body);
+    packet.to_vec()
+}
+
+/// Every kind of conversation, by name. What they would leave behind: open transactions, locks, settings, temporary
+/// tables, listeners, prepared statements, half a COPY, rows nobody reads.
+pub(crate) fn conversations() -> Vec<(&'static str, Conversation)> {
+    let mut all = Vec::new();
+    let mut make = |name, fill: &dyn Fn(&mut Conversation)| {
+        let mut conversation = Conversation::default();
+        conversation.add(|out| out.put_slice(&startup()));
+        fill(&mut conversation);
+        all.push((name, conversation));
+    };
+    make("simple", &|c| {
+        c.query("set work_mem = '123kB'").query("select 'hostile', current_setting('work_mem')");
+        c.query("select * from users where user_id = 'hostile'")
+            .query("select 1; select 2")
+            .add(FrontendWriter::put_terminate);
+    });
+    make("transaction", &|c| {
+        c.query("begin").query("insert into audit_log (user_id, action) values ('hostile', 'uncommitted')");
+        c.query("savepoint s").query("select 1/0").query("rollback to s");
+        c.query("set local work_mem = '77kB'").query("select pg_advisory_xact_lock(5)").query("rollback");
+    });
+    make("several in one", &|c| {
+        c.query("begin; insert into audit_log (user_id, action) values ('hostile', 'uncommitted'); select 1/0; commit");
+        c.query("rollback");
+    });
+    make("extended", &|c| {
+        c.run("s", "select generate_series(1, 50), 'hostile'", 7).add(|out| out.put_execute("", 0)).sync();
+        c.run("", "insert into audit_log (user_id, action) values ('hostile', 'uncommitted')", 0);
+        c.run("", "select 1/0", 0).sync();
+    });
+    make("without sync", &|c| {
+        c.run("t", "insert into audit_log (user_id, action) values ('hostile', 'uncommitted')", 0);
+        c.add(FrontendWriter::put_flush).run("u", "select 'hostile'", 0);
+    });
+    make("copy in", &|c| {
+        c.query("begin").query("copy audit_log (user_id, action) from stdin");
+        for _ in 0..3 {
+            c.add(|out| out.put_frame(b'd', b"hostile\tuncommitted\n"));
+        }
+        c.add(|out| out.put_copy_fail("it has changed its mind")).query("rollback");
+    });
+    make("copy out", &|c| {
+        c.query("copy (select generate_series(1, 20000), 'hostile') to stdout").query("select 'after'");
+    });
+    make("fan-out", &|c| {
+        c.query("select user_id from users").run("f", "select user_id, name from users", 0).sync();
+    });
+    make("pins", &|c| {
+        c.query("create temporary table hostile_temp (i int)").query("select pg_advisory_lock(6)");
+        c.query("listen hostile_channel").query("prepare hostile_statement as select 1");
+        c.query("declare hostile_cursor cursor with hold for select 1").query("set search_path = hostile");
+    });
+    make("encryption asked for", &|c| {
+        let mut ask = BytesMut::new();
+        ask.put_u32(8);
+        ask.put_u16(1234);
+        ask.put_u16(5679);
+        let rest = std::mem::replace(&mut c.out, ask);
+        c.out.put_slice(&rest);
+        c.ends = vec![8, c.out.len()];
+        c.query("select 1");
+    });
+    make("login with a password", &|c| {
+        c.out.clear();
+        c.ends.clear();
+        c.add(|out| {
+            let body = b"user\0app\0database\0app\0\0";
+            out.put_u32(body.len() as u32 + 8);
+            out.put_u32(3 << 16);
+            out.put_slice(body);
+        });
+        c.add(|out| out.put_frame(b'p', b"SCRAM-SHA-256\0\0\0\0\x20n,,n=,r=fyko+d2lbbFgONRv9qkxdawL"));
+        c.add(|out| {
+            out.put_frame(
+                b'p',
+                b"c=biws,r=fyko+d2lbbFgONRv9qkxdawL,p=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+            )
+        });
+    });
+    all
+}
