@@ -12,7 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::app::App;
-use super::error::{HttpError, Refusals};
+use super::error::{HttpError, QueryRefusals, Refusals};
 use super::moment::Moment;
 use crate::stats::{self, Class};
 use crate::wire::SqlState;
@@ -198,7 +198,7 @@ struct PartitionMetrics {
 
 /// Throughput, errors and latency of late: the whole, each shard, server and partition.
 #[utoipa::path(get, path = "/api/analytics/metrics", tag = "analytics", security(("basic" = []), ("bearer" = []), ()),
-    params(Range), responses((status = 200, body = Metrics), Refusals))]
+    params(Range), responses((status = 200, body = Metrics), QueryRefusals, Refusals))]
 async fn metrics(
     State(app): State<App>,
     query: Result<Query<Range>, QueryRejection>,
@@ -256,7 +256,7 @@ struct ErrorList {
 
 /// The latest errors, newest first.
 #[utoipa::path(get, path = "/api/analytics/errors", tag = "analytics", security(("basic" = []), ("bearer" = []), ()),
-    params(Count), responses((status = 200, body = ErrorList), Refusals))]
+    params(Count), responses((status = 200, body = ErrorList), QueryRefusals, Refusals))]
 async fn errors(
     State(app): State<App>,
     query: Result<Query<Count>, QueryRejection>,
@@ -326,7 +326,7 @@ struct StatementList {
 
 /// What statements did since the start or the last `RESET STATEMENTS`, the most expensive first.
 #[utoipa::path(get, path = "/api/statements", tag = "analytics", security(("basic" = []), ("bearer" = []), ()),
-    params(Count), responses((status = 200, body = StatementList), Refusals))]
+    params(Count), responses((status = 200, body = StatementList), QueryRefusals, Refusals))]
 async fn statements(
     State(app): State<App>,
     query: Result<Query<Count>, QueryRejection>,

@@ -166,6 +166,15 @@ pub(super) enum Refusals {
     TooLate(ErrorBody),
 }
 
+/// The further error of endpoints that only take a query.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only described, never made")]
+pub(super) enum QueryRefusals {
+    /// A parameter that is not described, or a value out of its bounds.
+    #[response(status = 400)]
+    Wrong(ErrorBody),
+}
+
 /// The further errors of every endpoint on data.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only described, never made")]
