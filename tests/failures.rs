@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use common::{Changes, Front, PATIENCE, eventually, failure, rows};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 const USER: &str = "user_1"; // of partition B on shard 1: see the assertion below
@@ -67,6 +69,55 @@ async fn no_read_fails_when_a_replica_is_killed() {
     for reader in readers {
         reader.await.unwrap(); // a failed read would have panicked there
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_goes_elsewhere_when_a_replica_dies_while_it_is_given_the_sessions_settings() {
+    let front = herd_with_two_users().await;
+    let replica = front.herd.shards[0].replicas[0].port;
+    let cut = Arc::new(AtomicU64::new(0));
+    let relay = cutting_relay(replica, b"statement_timeout", cut.clone()).await;
+    front.reconfigure(&replica.to_string(), &relay.to_string());
+    front.admin().await.simple_query("reload").await.unwrap();
+    front.ready().await;
+    let (plain, set) = (front.connect().await, front.connect().await);
+    let asked = format!("select inet_server_port() from users where user_id = '{USER}'");
+    eventually("reads go through the relay", PATIENCE, async || {
+        (rows(&plain, &asked).await == [replica.to_string()]).then_some(())
+    })
+    .await;
+    set.batch_execute("set statement_timeout = '77s'").await.unwrap();
+    cut.store(1, Relaxed);
+    assert_eq!(rows(&set, &read(USER)).await, [USER]);
+    assert_eq!(cut.load(Relaxed), 0, "the connection was cut on the way");
+}
+
+/// Passes connections on to `port`; one on which a client's `word` comes by is cut instead, `times` times.
+async fn cutting_relay(port: u16, word: &'static [u8], times: Arc<AtomicU64>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let here = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            let times = times.clone();
+            tokio::spawn(async move {
+                let Ok(far) = TcpStream::connect(("127.0.0.1", port)).await else { return };
+                let ((mut from, mut to), (mut back, mut forth)) = (near.into_split(), far.into_split());
+                let backwards = tokio::spawn(async move { tokio::io::copy(&mut back, &mut to).await });
+                let mut part = vec![0; 65536];
+                while let Ok(n @ 1..) = from.read(&mut part).await {
+                    let due = part[..n].windows(word.len()).any(|w| w == word);
+                    if due && times.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
+                        break;
+                    }
+                    if forth.write_all(&part[..n]).await.is_err() {
+                        break;
+                    }
+                }
+                backwards.abort();
+            });
+        }
+    });
+    here
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::cancels::GivenUp;
 use super::client::{Client, Flow, Place};
+use super::lost::{RETRIES, note_loss};
 use super::txn::Txn;
 use crate::cluster::{ClusterError, Leased, Need};
 use crate::config::{PoolMode, ReadConsistency};
@@ -146,10 +147,18 @@ impl Client {
                     server.config.address()
                 ))
             }
-            ServerError::Io(_) | ServerError::Wire(_) | ServerError::Sql(_) => {
+            lost => {
+                let kept = !self.turn.new_pins.is_empty();
+                self.lost_with_state(&leased);
                 drop(leased);
-                server.report_failure(&error.to_string());
-                ErrorReport::error(SqlState::CONNECTION_FAILURE, error.to_string())
+                let said = if let ServerError::Sql(fields) = lost { Some(fields) } else { None };
+                note_loss(&server, said, &lost.to_string());
+                if !kept && self.turn.retries < RETRIES {
+                    // Not a byte of the client's was sent, so even a write may look for another connection.
+                    self.turn.retries += 1;
+                    return;
+                }
+                ErrorReport::error(SqlState::CONNECTION_FAILURE, lost.to_string())
                     .with_hint("Nothing was sent; try again.")
             }
         };

@@ -11,8 +11,8 @@ use crate::exec::Lost;
 use crate::stats::{ErrorEvent, On};
 use crate::wire::{BackendWriter, ErrorFields, ErrorReport, SqlState};
 
-/// A read is tried on this many other servers when one dies under it.
-const RETRIES: u8 = 3;
+/// A statement of which a dying server cannot have done anything is tried on this many others.
+pub(super) const RETRIES: u8 = 3;
 
 impl Client {
     /// The server is gone: a read is tried elsewhere if the client has seen nothing yet, all else is told.
