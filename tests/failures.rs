@@ -45,6 +45,9 @@ async fn no_read_fails_when_a_replica_is_killed() {
         let (client, stop, done) = (front.connect().await, stop.clone(), done.clone());
         readers.push(tokio::spawn(async move {
             while !stop.load(Relaxed) {
+                let mut everywhere = rows(&client, "select user_id from users").await;
+                everywhere.sort();
+                assert_eq!(everywhere, [USER, ELSEWHERE]);
                 assert_eq!(rows(&client, &read(USER)).await, [USER]);
                 done.fetch_add(1, Relaxed);
             }

@@ -14,6 +14,7 @@ use super::status::Health;
 use crate::config::{self, Role};
 use crate::shard::ShardId;
 use crate::stats::ServerSlot;
+use crate::wire::{ErrorFields, SqlState};
 
 /// A server as the cluster sees it.
 #[derive(Debug)]
@@ -159,6 +160,18 @@ impl ServerState {
             tracing::warn!(server = %self.config.address(), shard = %self.shard_name, error, "server is down");
         }
         self.probe_now.notify_one();
+    }
+
+    /// What the loss of one connection tells of its server. One that says why it ends a connection is well, unless it
+    /// says that it crashed; "terminated by administrator command" may mean that connection or all of them: reads go
+    /// elsewhere until a probe succeeds, while for a primary the next connection will tell.
+    pub fn report_loss(&self, said: Option<&ErrorFields>, why: &str) {
+        let gone = match said.map(ErrorFields::sqlstate) {
+            Some(SqlState::ADMIN_SHUTDOWN) => self.role() == Some(Role::Replica),
+            Some(code) => code.is_server_gone(),
+            None => true,
+        };
+        if gone { self.report_failure(why) } else { self.report_doubt(why) }
     }
 
     /// Outstanding statements per weight, for choosing the least loaded.

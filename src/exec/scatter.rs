@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use crate::cluster::Leased;
 use crate::pool::Stream;
 use crate::wire::{
-    BackendWriter, Blame, ClientFacing, ErrorFields, FieldDescription, SqlState, TransactionStatus,
-    parse_command_tag, parse_row_description, peek_head, rows_of_tag,
+    BackendWriter, Blame, ClientFacing, ErrorFields, ErrorReport, FieldDescription, SqlState,
+    TransactionStatus, parse_command_tag, parse_row_description, peek_head, rows_of_tag,
 };
 
 /// No shard is read while this much waits to be written to the client, bytes.
@@ -42,6 +42,8 @@ pub enum Outcome {
     Complete(u64),
     /// An error was passed on (its own or a shard's).
     Failed(ErrorFields),
+    /// A server was lost before the client was told anything: the same can be tried on others.
+    Lost(ErrorReport),
 }
 
 /// Why the proxy itself ended it.
@@ -102,6 +104,9 @@ struct Part {
 pub struct Scatter {
     parts: Vec<Part>,
     out: BytesMut,
+    /// Whether the client may have seen some of the answer. A short one is held until it is whole: until then a lost
+    /// server costs nothing but another try.
+    told: bool,
     columns: Option<Vec<FieldDescription>>,
     describe: bool,
     rows: u64,
@@ -123,14 +128,15 @@ impl std::fmt::Debug for Scatter {
 impl Scatter {
     /// Ready to run. The leases are given back clean when it ends well, closed otherwise.
     #[must_use]
-    pub fn new(leases: Vec<Leased>, request: Request) -> Self {
+    pub fn new(leases: Vec<Leased>, request: &Request) -> Self {
         let part = |mut leased: Leased| {
             leased.mark_dirty();
             Part { leased, up: request.messages.clone(), down: BytesMut::new(), done: false }
         };
         Self {
             parts: leases.into_iter().map(part).collect(),
-            out: request.preface,
+            out: request.preface.clone(),
+            told: false,
             columns: None,
             describe: request.describe,
             rows: 0,
@@ -157,6 +163,9 @@ impl Scatter {
         }
         if let Some(broken) = self.broken.take() {
             let report = broken.report();
+            if matches!(broken, ScatterError::Lost { .. }) && !self.told {
+                return Ok(Outcome::Lost(report));
+            }
             let fields = ErrorFields {
                 severity: "ERROR".into(),
                 code: report.code.as_str().into(),
@@ -193,13 +202,14 @@ impl Scatter {
 
     fn poll(&mut self, cx: &mut Context<'_>, client: &mut Stream) -> Poll<io::Result<()>> {
         loop {
-            let flushed = match self.poll_flush(cx, client) {
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Ready(Ok(())) => true,
-                Poll::Pending => false,
-            };
-            if self.out.len() >= HIGH_WATER {
-                return Poll::Pending;
+            self.told |= self.out.len() >= HIGH_WATER;
+            if self.told {
+                if let Poll::Ready(Err(error)) = self.poll_flush(cx, client) {
+                    return Poll::Ready(Err(error));
+                }
+                if self.out.len() >= HIGH_WATER {
+                    return Poll::Pending;
+                }
             }
             let mut progress = false;
             for i in 0..self.parts.len() {
@@ -207,9 +217,6 @@ impl Scatter {
             }
             if self.parts.iter().all(|p| p.done) {
                 return Poll::Ready(Ok(()));
-            }
-            if !progress && (flushed || self.out.is_empty()) {
-                return Poll::Pending;
             }
             if !progress {
                 return Poll::Pending;
@@ -228,7 +235,7 @@ impl Scatter {
                     progress = true;
                 }
                 Poll::Ready(_) => {
-                    self.lost(i);
+                    self.lost(i, None);
                     return true;
                 }
                 Poll::Pending => break,
@@ -237,7 +244,7 @@ impl Scatter {
         if part.leased.stream.is_tls()
             && let Poll::Ready(Err(_)) = Pin::new(&mut part.leased.stream).poll_flush(cx)
         {
-            self.lost(i);
+            self.lost(i, None);
             return true;
         }
         part.down.reserve(READ_SIZE);
@@ -247,7 +254,7 @@ impl Scatter {
                 true
             }
             Poll::Ready(_) => {
-                self.lost(i);
+                self.lost(i, None);
                 true
             }
             Poll::Pending => progress,
@@ -291,7 +298,7 @@ impl Scatter {
             b'E' => {
                 let fields = ErrorFields::parse(body).unwrap_or_default();
                 if fields.is_fatal() {
-                    self.lost(i);
+                    self.lost(i, Some(&fields));
                 } else if healthy {
                     self.failed = Some(fields);
                     self.extra.extend_from_slice(message);
@@ -340,11 +347,11 @@ impl Scatter {
         }
     }
 
-    fn lost(&mut self, i: usize) {
+    fn lost(&mut self, i: usize, said: Option<&ErrorFields>) {
         let Some(part) = self.parts.get_mut(i) else { return };
         part.done = true;
         let server = part.leased.server().clone();
-        server.report_failure("the connection was lost");
+        server.report_loss(said, said.map_or("the connection was lost", |f| &f.message));
         if self.failed.is_none() {
             self.fail(ScatterError::Lost {
                 shard: server.shard_name.clone(),

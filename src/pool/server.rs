@@ -148,6 +148,14 @@ pub enum ServerError {
     Sql(ErrorFields),
 }
 
+impl ServerError {
+    /// Whether the connection is gone with it.
+    #[must_use]
+    pub fn is_loss(&self) -> bool {
+        !matches!(self, Self::Sql(fields) if !fields.is_fatal())
+    }
+}
+
 impl ServerConn {
     pub(super) fn new(
         opened: Opened,

@@ -14,7 +14,6 @@ use tokio::time::Instant;
 use super::cancels::{CancelSlot, KILL, LEAVE, REFRESH, STALE};
 use super::crowd::Seat;
 use super::ears::{Ears, Intents};
-use super::lost::note_loss;
 use super::measure::Measured;
 use super::pins::Pins;
 use super::prepared::{ClientStatement, Named, Portal};
@@ -467,7 +466,7 @@ impl Client {
                     || "terminating connection: the server connection of this session was lost".to_owned(),
                     |fields| fields.message.clone(),
                 );
-                note_loss(server, lost.said.as_ref(), &text);
+                server.report_loss(lost.said.as_ref(), &text);
                 let report = ErrorReport::fatal(SqlState::ADMIN_SHUTDOWN, text).with_detail(format!(
                     "Server {} of shard \"{}\".",
                     server.config.address(),

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::cancels::GivenUp;
 use super::client::{Client, Flow, Place};
-use super::lost::{RETRIES, note_loss};
+use super::lost::RETRIES;
 use super::txn::Txn;
 use crate::cluster::{ClusterError, Leased, Need};
 use crate::config::{PoolMode, ReadConsistency};
@@ -136,31 +136,20 @@ impl Client {
         self.reported = here;
     }
 
-    pub(super) async fn settings_refused(&mut self, leased: Leased, error: ServerError) {
+    async fn settings_refused(&mut self, leased: Leased, error: ServerError) {
         self.cancel.clear().await;
-        let server = leased.server().clone();
-        let report = match &error {
-            ServerError::Sql(fields) if !fields.is_fatal() => {
-                leased.scrub_and_return();
-                ErrorReport::error(fields.sqlstate(), fields.message.clone()).with_detail(format!(
-                    "The session's settings could not be applied on server {}; the statement was not run.",
-                    server.config.address()
-                ))
+        let kept = !self.turn.new_pins.is_empty();
+        if kept && error.is_loss() {
+            self.lost_with_state(&leased);
+        }
+        let report = match refusal(leased, &error) {
+            // Not a byte of the client's was sent, so even a write may look for another connection.
+            Refusal::Lost if !kept && self.turn.retries < RETRIES => {
+                self.turn.retries += 1;
+                return;
             }
-            lost => {
-                let kept = !self.turn.new_pins.is_empty();
-                self.lost_with_state(&leased);
-                drop(leased);
-                let said = if let ServerError::Sql(fields) = lost { Some(fields) } else { None };
-                note_loss(&server, said, &lost.to_string());
-                if !kept && self.turn.retries < RETRIES {
-                    // Not a byte of the client's was sent, so even a write may look for another connection.
-                    self.turn.retries += 1;
-                    return;
-                }
-                ErrorReport::error(SqlState::CONNECTION_FAILURE, lost.to_string())
-                    .with_hint("Nothing was sent; try again.")
-            }
+            Refusal::Lost => lost_before(&error),
+            Refusal::Told(report) => report,
         };
         self.refuse(&report);
     }
@@ -238,4 +227,38 @@ pub(super) async fn unless_gone<T>(stream: &Stream, work: impl Future<Output = T
 /// A cancel request came while the statement waited for a server.
 pub(super) fn cancelled() -> ErrorReport {
     ErrorReport::error(SqlState::QUERY_CANCELED, "canceling statement due to user request")
+}
+
+/// What is to be done about a server that did not take a session's settings.
+pub(super) enum Refusal {
+    /// It is gone.
+    Lost,
+    /// It does not want them.
+    Told(ErrorReport),
+}
+
+/// Gives the server back, or counts its loss.
+pub(super) fn refusal(leased: Leased, error: &ServerError) -> Refusal {
+    let server = leased.server().clone();
+    match error {
+        ServerError::Sql(fields) if !fields.is_fatal() => {
+            leased.scrub_and_return();
+            let report = ErrorReport::error(fields.sqlstate(), fields.message.clone());
+            Refusal::Told(report.with_detail(format!(
+                "The session's settings could not be applied on server {}; the statement was not run.",
+                server.config.address()
+            )))
+        }
+        ServerError::Io(_) | ServerError::Wire(_) | ServerError::Sql(_) => {
+            drop(leased);
+            let said = if let ServerError::Sql(fields) = error { Some(fields) } else { None };
+            server.report_loss(said, &error.to_string());
+            Refusal::Lost
+        }
+    }
+}
+
+pub(super) fn lost_before(error: &ServerError) -> ErrorReport {
+    ErrorReport::error(SqlState::CONNECTION_FAILURE, error.to_string())
+        .with_hint("Nothing was sent; try again.")
 }

@@ -5,8 +5,6 @@ use bytes::BytesMut;
 
 use super::client::{Client, Flow};
 use super::txn::Txn;
-use crate::cluster::ServerState;
-use crate::config::Role;
 use crate::exec::Lost;
 use crate::stats::{ErrorEvent, On};
 use crate::wire::{BackendWriter, ErrorFields, ErrorReport, SqlState};
@@ -31,7 +29,7 @@ impl Client {
             (None, Some(io)) => io.to_string(),
             (None, None) => "the server closed the connection unexpectedly".to_owned(),
         };
-        note_loss(&state, lost.said.as_ref(), &why);
+        state.report_loss(lost.said.as_ref(), &why);
         let address = state.config.address();
         let torn = self.x.is_torn();
         let answered = self.x.has_answered();
@@ -115,18 +113,6 @@ impl Client {
         inbuf.extend_from_slice(&self.inbuf);
         self.inbuf = inbuf;
     }
-}
-
-/// What the loss of one connection tells of its server. One that says why it ends a connection is well, unless it says
-/// that it crashed; "terminated by administrator command" may mean that connection or all of them: reads go elsewhere
-/// until a probe succeeds, while for a primary the next connection will tell.
-pub(super) fn note_loss(server: &ServerState, said: Option<&ErrorFields>, why: &str) {
-    let gone = match said.map(ErrorFields::sqlstate) {
-        Some(SqlState::ADMIN_SHUTDOWN) => server.role() == Some(Role::Replica),
-        Some(code) => code.is_server_gone(),
-        None => true,
-    };
-    if gone { server.report_failure(why) } else { server.report_doubt(why) }
 }
 
 /// What a client is told when its server is gone.
