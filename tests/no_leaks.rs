@@ -1,5 +1,5 @@
 //! Nothing leaks: clients with different settings, prepared statements of the same names, temporary tables, advisory
-//! locks, notifications and transactions share two server connections in a random order, and each answer is the one
+//! locks, notifications, code that sets, and transactions share two server connections in a random order, and each answer is the one
 //! that a model of the client's own session foretells.
 //!
 //! `PGHERD_LEAK_STEPS` is the number of statements (3000), `PGHERD_LEAK_SEED` the first seed.
@@ -24,6 +24,7 @@ async fn clients_that_share_two_connections_never_meet() {
     let front =
         Front::plain(0, Changes { pool: "size = 2\nmin_idle = 0\nmax_pinned = 2", ..Changes::default() })
             .await;
+    front.connect().await.batch_execute(&model::code()).await.unwrap();
     let mut random = Random::new(seed);
     let mut shared = Shared::default();
     let mut clients = Vec::new();

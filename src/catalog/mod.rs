@@ -1,10 +1,12 @@
 //! What the servers' catalogs said: tables, columns, types, functions, views. Pure values.
 //! Must not know how they were read, nor how tables are sharded.
 
-mod leavers; // functions that may leave something in a session
+mod leavers; // what may leave something in a session
 mod types;
+mod words; // … told by its words
 
-pub use self::leavers::leavers;
+pub use self::leavers::{Code, Leavers, Leaves, Runs, Search};
 pub use self::types::{
     Catalog, Collation, Column, Function, FunctionKind, Relation, RelationKind, Volatility, oid,
 };
+pub use self::words::of_name as leaves_by_name;

@@ -1,7 +1,9 @@
 //! The snapshot's types.
 //! Must not know SQL text.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
+
+use super::Leavers;
 
 /// Type OIDs that the proxy knows by number. Source: PostgreSQL's `pg_type.dat`; they never change.
 #[expect(missing_docs, reason = "each is the OID of the type of its name")]
@@ -48,10 +50,8 @@ pub struct Catalog {
     pub relations: BTreeMap<(String, String), Relation>,
     /// Functions by bare name, all schemas and overloads folded: the most volatile wins.
     pub functions: HashMap<String, Function>,
-    /// Of these, the ones that may leave something in the session of whoever calls them (see [`super::leavers`]).
-    pub leavers: HashSet<String>,
-    /// Some trigger may.
-    pub leaving_triggers: bool,
+    /// Functions, and relations by what hangs on them, that may leave something in a session.
+    pub leavers: Leavers,
 }
 
 /// A table, view or the like.
@@ -135,7 +135,7 @@ pub struct Function {
     pub returns_set: bool,
     /// Whether any of that name was made by users (not in `pg_catalog`).
     pub is_user: bool,
-    /// Bodies of user functions in sql or plpgsql, joined by newlines; they may name tables.
+    /// Bodies of user functions, joined by newlines; they may name tables.
     pub source: String,
 }
 

@@ -2,6 +2,7 @@
 //! Must not know SQL, clients or transactions.
 
 mod aside; // long-lived connections beside the pools
+mod code; // functions, and what runs them unasked
 mod error; // why no server can be had
 mod health; // probes
 mod lookup; // users that only the servers know

@@ -12,9 +12,7 @@ use tokio_postgres::Row;
 use super::error::ClusterError;
 use super::status::Drift;
 use super::topology::{Cluster, Schema};
-use crate::catalog::{
-    Catalog, Collation, Column, Function, FunctionKind, Relation, RelationKind, Volatility,
-};
+use crate::catalog::{Catalog, Collation, Column, Relation, RelationKind};
 use crate::config::Role;
 use crate::pool::{ControlError, ControlPool};
 use crate::shard::{KeyType, Placement, ShardId, TableName};
@@ -69,12 +67,6 @@ const VIEW_READS: &str = "WITH RECURSIVE reads(view, rel) AS ( \
      WHERE v.relkind IN ('v','m') AND t.relkind IN ('r','p','f') \
        AND vn.nspname NOT LIKE 'pg\\_%' AND vn.nspname <> 'information_schema'";
 
-const FUNCTIONS: &str = "SELECT p.proname::text, p.provolatile::text, p.prokind::text, p.proretset, \
-     n.nspname NOT IN ('pg_catalog','information_schema'), \
-     CASE WHEN n.nspname NOT IN ('pg_catalog','information_schema') THEN coalesce(p.prosrc, '') ELSE '' END, \
-     p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype \
-     FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace ORDER BY p.oid";
-
 /// How long what was read counts as fresh.
 const FRESH: Duration = Duration::from_millis(500);
 
@@ -114,6 +106,9 @@ impl Cluster {
                     catalog.relations.insert(key, relation.clone());
                 }
             }
+        }
+        for (_, other) in &others {
+            catalog.leavers.join(&other.leavers); // functions may be others there
         }
         *read_at = Some(started);
         let old = self.schema.load_full();
@@ -361,15 +356,7 @@ async fn read(pool: &ControlPool) -> Result<Catalog, ControlError> {
             relation.unlogged |= unlogged;
         }
     }
-    let mut triggers: HashSet<String> = HashSet::new();
-    for row in pool.query(FUNCTIONS).await? {
-        add_function(&mut catalog.functions, &row)?;
-        if row.try_get(6)? {
-            triggers.insert(row.try_get(0)?);
-        }
-    }
-    catalog.leavers = crate::catalog::leavers(&catalog.functions);
-    catalog.leaving_triggers = !catalog.leavers.is_disjoint(&triggers);
+    super::code::read(pool, &mut catalog).await?;
     Ok(catalog)
 }
 
@@ -402,43 +389,4 @@ fn column(row: &Row) -> Result<Column, ControlError> {
         is_generated: row.try_get(8)?,
         collation: collation.map(|name| Collation { name, deterministic }),
     })
-}
-
-fn add_function(functions: &mut HashMap<String, Function>, row: &Row) -> Result<(), ControlError> {
-    let volatility: &str = row.try_get(1)?;
-    let kind: &str = row.try_get(2)?;
-    let source: String = row.try_get(5)?;
-    let one = Function {
-        volatility: match volatility {
-            "i" => Volatility::Immutable,
-            "s" => Volatility::Stable,
-            _ => Volatility::Volatile,
-        },
-        kind: match kind {
-            "p" => FunctionKind::Procedure,
-            "a" => FunctionKind::Aggregate,
-            "w" => FunctionKind::Window,
-            _ => FunctionKind::Plain,
-        },
-        returns_set: row.try_get(3)?,
-        is_user: row.try_get(4)?,
-        source,
-    };
-    match functions.entry(row.try_get(0)?) {
-        std::collections::hash_map::Entry::Vacant(slot) => {
-            slot.insert(one);
-        }
-        std::collections::hash_map::Entry::Occupied(mut slot) => {
-            let all = slot.get_mut();
-            all.volatility = all.volatility.max(one.volatility);
-            all.kind = all.kind.max(one.kind);
-            all.returns_set |= one.returns_set;
-            all.is_user |= one.is_user;
-            if !one.source.is_empty() {
-                all.source.push('\n');
-                all.source.push_str(&one.source);
-            }
-        }
-    }
-    Ok(())
 }

@@ -258,11 +258,20 @@ impl ServerConn {
     /// # Errors
     /// As [`ServerConn::run`].
     pub async fn ask(&mut self, sql: &str) -> Result<(TransactionStatus, Option<String>), ServerError> {
-        let mut value = None;
+        let (status, mut values) = self.ask_all(&[sql]).await?;
+        Ok((status, values.pop()))
+    }
+
+    /// The same for several queries, each a message of its own, with the first value of every row.
+    ///
+    /// # Errors
+    /// As [`ServerConn::run`]; the first, when all have been answered.
+    pub async fn ask_all(&mut self, all: &[&str]) -> Result<(TransactionStatus, Vec<String>), ServerError> {
+        let (mut values, mut owed) = (Vec::new(), all.len());
         let was_dirty = std::mem::replace(&mut self.dirty, true);
         self.unnamed = None; // a simple Query destroys it
         let mut buf = BytesMut::with_capacity(1024);
-        buf.put_query(sql.as_bytes());
+        all.iter().for_each(|sql| buf.put_query(sql.as_bytes()));
         self.stream.write_all(&buf).await?;
         self.stream.flush().await?;
         buf.clear();
@@ -278,7 +287,8 @@ impl ServerConn {
                         failed.get_or_insert(fields);
                     }
                     b'S' => drop(self.note_parameter(&frame.body)),
-                    b'D' => value = first_value(&frame.body),
+                    b'D' => values.push(first_value(&frame.body).unwrap_or_default()),
+                    b'Z' if owed > 1 => owed -= 1,
                     b'Z' => {
                         let status = frame.body.first().and_then(|b| TransactionStatus::from_byte(*b));
                         let status = status.ok_or(WireError::Malformed {
@@ -286,7 +296,7 @@ impl ServerConn {
                             what: "unknown status",
                         })?;
                         self.dirty = was_dirty;
-                        return failed.map_or(Ok((status, value)), |fields| Err(ServerError::Sql(fields)));
+                        return failed.map_or(Ok((status, values)), |fields| Err(ServerError::Sql(fields)));
                     }
                     _ => {}
                 }

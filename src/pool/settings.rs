@@ -58,6 +58,11 @@ impl Settings {
         self.startup.is_empty() && self.set.is_empty() && !self.unknown
     }
 
+    /// The names of all of them.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.startup.keys().chain(self.set.keys()).map(String::as_str)
+    }
+
     /// Whether transactions may be serializable without saying so, which a replica cannot do.
     #[must_use]
     pub fn may_be_serializable(&self) -> bool {

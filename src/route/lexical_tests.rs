@@ -233,7 +233,7 @@ fn one_shard_takes_everything_and_pins_are_still_seen() {
         ("COPY users TO STDOUT", "shard 1, replica"),
         ("VACUUM", "shard 1, primary, write"),
         ("table users", "shard 1, primary, write"),
-        ("select frob(variadic a) @ (", "shard 1, primary, write"),
+        ("select frob(variadic a) @ (", "shard 1, primary, write, pin code that may keep state"),
         ("select 'a", "shard 1, primary, write"),
         ("nonsense", "shard 1, primary, write"),
         ("COMMIT PREPARED 'x'", "shard 1, primary, write"),

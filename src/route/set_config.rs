@@ -90,20 +90,29 @@ pub(super) fn evaluate(calls: &[ConfigCall], params: &[Param<'_>]) -> Result<Vec
         };
         let local = local.ok_or_else(|| unknown("its third argument"))?;
         let value = text(&call.value, params)?;
-        let values = match &value {
-            None => Vec::new(),
-            Some(value) if name == "search_path" && !value.trim().is_empty() => names_of_list(value),
-            Some(value) => vec![value.clone()],
-        };
-        let sql = match value {
-            Some(value) => {
-                format!("SELECT pg_catalog.set_config({}, {}, false)", quoted(&name), quoted(&value))
+        sets.push(match value {
+            Some(value) => SetParameter { local, ..SetParameter::to(&name, &value) },
+            None => {
+                let sql = format!("SELECT pg_catalog.set_config({}, NULL, false)", quoted(&name));
+                SetParameter { name, local, values: Vec::new(), sql }
             }
-            None => format!("SELECT pg_catalog.set_config({}, NULL, false)", quoted(&name)),
-        };
-        sets.push(SetParameter { name, local, values, sql });
+        });
     }
     Ok(sets)
+}
+
+impl SetParameter {
+    /// For the session, as `set_config` takes the value: a list as it is written there.
+    #[must_use]
+    pub fn to(name: &str, value: &str) -> Self {
+        let values = if name == "search_path" && !value.trim().is_empty() {
+            names_of_list(value)
+        } else {
+            vec![value.to_owned()]
+        };
+        let sql = format!("SELECT pg_catalog.set_config({}, {}, false)", quoted(name), quoted(value));
+        Self { name: name.to_owned(), local: false, values, sql }
+    }
 }
 
 fn text(value: &ConfigValue, params: &[Param<'_>]) -> Result<Option<String>, RouteError> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use smallvec::{SmallVec, smallvec};
 
+use crate::catalog::Leaves;
 use crate::rows;
 use crate::shard::{PartitionId, ShardId, ShardSet};
 use crate::wire::{ClientFacing, ErrorReport, SqlState};
@@ -186,11 +187,11 @@ pub enum Pin {
     Listen,
     /// pg_listening_channels(): it ties to nothing, but a session that listens knows better than its server.
     Channels,
-    /// set_config(…, false) whose effect the proxy cannot follow.
+    /// A setting of the users' own whose name cannot be known: the proxy cannot follow it.
     SetConfig,
     /// SQL-level PREPARE.
     SqlPrepare,
-    /// Session state of another kind (LOAD), which nothing undoes.
+    /// Session state of another kind (LOAD, setseed), which nothing undoes.
     Other,
     /// No cause: code that may leave anything (DO, CALL, a user's function); the server is asked afterwards.
     Unseen,
@@ -200,11 +201,24 @@ pub enum Pin {
     Sequence,
 }
 
+impl From<Leaves> for Pin {
+    fn from(leaves: Leaves) -> Self {
+        match leaves {
+            Leaves::Traces => Self::Unseen,
+            Leaves::Nameless => Self::SetConfig,
+            Leaves::Forever => Self::Other,
+        }
+    }
+}
+
 impl Pin {
     /// Of two in one text, the one that says more.
     #[must_use]
     pub fn joined(a: Option<Self>, b: Option<Self>) -> Option<Self> {
         match (a, b) {
+            // Of these no server can tell afterwards.
+            (Some(Self::Other), _) | (_, Some(Self::Other)) => Some(Self::Other),
+            (Some(Self::SetConfig), _) | (_, Some(Self::SetConfig)) => Some(Self::SetConfig),
             (Some(a), _) if a.is_cause() => Some(a),
             (_, Some(b)) if b.is_cause() => Some(b),
             (a, b) => a.or(b),

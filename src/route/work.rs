@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Leaves};
 use crate::shard::{Map, ShardId};
 
 use super::fallback::Ground;
@@ -89,7 +89,7 @@ impl Work {
                     let creates = selects_into(text, env.nonstandard_strings);
                     Ok(planned(&parsed, if creates { Kind::Ddl } else { Kind::Query }, None))
                 }
-                Err(message) => Ok(Self::decided(text, unparsed(message), ground, env)),
+                Err(message) => Ok(Self::decided(text, unparsed(message, text), ground, env)),
             },
             Class::Around { wrap, query, otherwise } => match parse(text, &query, env) {
                 Ok(parsed) => Ok(planned(&parsed, Kind::Query, Some(wrap))),
@@ -127,7 +127,20 @@ impl Work {
 
     fn decided(text: &[u8], lexical: Lexical, ground: Ground<'_>, env: &Env) -> (Kind, Course) {
         let target = ground.target(text, &lexical.rule, env);
-        (lexical.kind, Course::Decided { alone: lexical.alone, target })
+        let Lexical { kind, mut alone, .. } = lexical;
+        let (text, leavers) = (String::from_utf8_lossy(text), &ground.catalog.leavers);
+        let leaves = match alone.pin {
+            Some(Pin::Unseen) => Some(leavers.code(&text)),
+            _ => leavers.named_in(&text),
+        };
+        // A function that is made or dropped does not run.
+        let leaves = if kind == Kind::Ddl && alone.pin != Some(Pin::Unseen) && !fills_table(&text) {
+            leaves.and(Some(Leaves::Traces))
+        } else {
+            leaves
+        };
+        alone.pin = Pin::joined(alone.pin, leaves.map(Pin::from));
+        (kind, Course::Decided { alone, target })
     }
 
     /// Whether it depends on the value of some literal, so that it holds for its exact text only.
@@ -199,7 +212,36 @@ impl Work {
                 }
             }
         };
+        if !map.is_single() && forced.shard.is_none() && route.pin.is_some() {
+            tied_to_one(&route)?;
+        }
         if forced.is_nothing() { Ok(route) } else { forced.apply(route) }
+    }
+}
+
+/// Whether DDL may run functions by writing rows.
+fn fills_table(text: &str) -> bool {
+    let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    words.take(5).any(|word| word.eq_ignore_ascii_case("table"))
+}
+
+/// What code leaves in a session must be known to follow it from shard to shard.
+fn tied_to_one(route: &Route) -> Result<(), RouteError> {
+    let refused =
+        |what: &str, hint: &str| Err(RouteError::Refused { what: what.to_owned(), hint: hint.to_owned() });
+    match route.pin {
+        Some(Pin::SetConfig) => refused(
+            "code that may set a setting of the session whose name is not a constant",
+            "Call set_config with the name as a constant and false, or with true: for the transaction.",
+        ),
+        Some(Pin::Other) => {
+            refused("code that may leave something in the session that nothing undoes", RUN_ON_EACH)
+        }
+        _ if matches!(route.target, Target::Fanout(_)) => refused(
+            "code that may leave something in the session, over several shards",
+            "Add a condition on the sharding key.",
+        ),
+        _ => Ok(()),
     }
 }
 
@@ -227,14 +269,16 @@ fn local() -> Route {
 }
 
 /// How a statement is routed that the parser does not know.
-fn unparsed(message: String) -> Lexical {
+fn unparsed(message: String, text: &[u8]) -> Lexical {
     let rule = Rule::Tables {
         construct: "a statement that pgherd does not understand".to_owned(),
         reason: Some(message),
         in_strings: true,
         hint: "Write it in a simpler way, or name the shard that holds its rows: /* pgherd: shard=NAME */ before it.",
     };
-    Lexical::new(Kind::Query, rule)
+    let lexical = Lexical::new(Kind::Query, rule);
+    // It may call functions that nobody knows of.
+    if memchr::memchr(b'(', text).is_some() { lexical.pin(Pin::Unseen) } else { lexical }
 }
 
 impl Wrap {

@@ -1,7 +1,7 @@
 //! One client after its login: what it owns, and the loop between idle and a turn of work.
 //! Must not know how messages are understood (`feed`), nor how servers are chosen (`cluster`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -138,6 +138,8 @@ pub(super) struct Turn {
     pub(super) new_pins: Pins,
     /// The server is to be asked what is left in its session.
     pub(super) doubt: bool,
+    /// … and for these settings, which it does not list.
+    pub(super) settings: BTreeSet<String>,
     pub(super) read_schema: bool,
     /// The catalogs were read again for a table they did not have.
     pub(super) reread: bool,
@@ -217,6 +219,7 @@ impl Turn {
             new_pins: _,
             read_schema: _,
             doubt: _,
+            settings: _,
             reread,
             wrote,
             began,

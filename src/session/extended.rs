@@ -301,7 +301,7 @@ impl Client {
         self.x.up.put_bind(view.portal, &server_name(&statement.name, key), view.tail);
         self.x.expect(Expect::Bind);
         let note = self.note(parsed, Some(route), true);
-        let mark = self.note_statement(parsed, route, sets);
+        let mark = self.note_statement((parsed, &statement.sql), route, sets);
         self.x.retag.extend(tag.map(|tag| (mark, tag)));
         self.portals.insert(view.portal, Portal::Server { mark, note, fetched: false });
     }

@@ -318,7 +318,7 @@ impl Client {
             }
         }
         self.turn.wrote = true;
-        self.turn.doubt = true; // who knows which function it is
+        self.doubt(b""); // who knows which function it is
         self.turn.only_reads = false;
         if let Txn::Open(open) = &mut self.txn {
             open.movable = false;

@@ -1,6 +1,7 @@
 //! One client's life from accept to close.
 //! Must not know how a route is found or carried out: it asks `route` and `exec`.
 
+mod adopt; // settings that code has changed
 mod auth; // SCRAM-SHA-256, the server's half
 mod cancels; // cancel keys and where a statement is running
 mod client; // what one client owns, and its loop

@@ -4,9 +4,12 @@
 //! A statement that may have left something, or on a kept server removed something, puts the server in doubt. When the
 //! transaction is over the server itself is asked, once, after the client has its answer.
 
+use std::collections::BTreeSet;
+
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
+use super::adopt;
 use super::client::{Client, Kept};
 use crate::cluster::Leased;
 use crate::config::PoolMode;
@@ -81,21 +84,29 @@ impl Client {
     }
 
     /// Whether a statement that goes out may leave something on its server, or remove what was left.
-    pub(super) fn note_doubt(&mut self, statement: &Statement, pin: Option<Pin>) {
+    pub(super) fn note_doubt(&mut self, (statement, text): (&Statement, &[u8]), pin: Option<Pin>) {
         let kept = !self.turn.new_pins.is_empty();
-        self.turn.doubt |= match pin {
+        let doubt = match pin {
             Some(Pin::Channels | Pin::Sequence) => false,
             Some(Pin::Released) => kept,
             Some(_) => true,
             None => {
-                kept && matches!(statement.kind(), Kind::Ddl | Kind::Discard(_) | Kind::SqlPrepare)
-                    || matches!(statement.kind(), Kind::CopyIn) && self.has_leaving_triggers()
+                matches!(statement.kind(), Kind::Ddl | Kind::SqlPrepare)
+                    || kept && matches!(statement.kind(), Kind::Discard(_))
             }
         };
+        if doubt {
+            self.doubt(text);
+        }
     }
 
-    fn has_leaving_triggers(&self) -> bool {
-        self.router.as_ref().is_some_and(|(_, router)| router.catalog().leaving_triggers)
+    /// The server is to be asked what a text has left in its session.
+    pub(super) fn doubt(&mut self, text: &[u8]) {
+        self.turn.doubt = true;
+        if let Some((_, router)) = &self.router {
+            let named = router.catalog().leavers.settings_in(&String::from_utf8_lossy(text));
+            self.turn.settings.extend(named);
+        }
     }
 
     /// What a completed statement keeps its server for, until the server has been asked.
@@ -111,21 +122,18 @@ impl Client {
     /// The transaction is over: what still keeps this server. An error: it cannot be used any more.
     pub(super) async fn settle_pins(&mut self, server: &mut Leased) -> Result<Pins, ServerError> {
         let mut pins = self.turn.new_pins.clone();
-        if self.pool_mode() == PoolMode::Session {
-            self.turn.doubt = false;
+        let of_session = self.pool_mode() == PoolMode::Session;
+        if of_session && self.is_on_one_server() {
+            (self.turn.doubt, self.turn.settings) = (false, BTreeSet::new());
             return Ok(Pins::new());
         }
         if std::mem::take(&mut self.turn.doubt) {
-            match server.ask(LEFT_BEHIND).await {
-                Ok((TransactionStatus::Idle, Some(letters))) => {
-                    pins.retain(|pin| !LETTERS.iter().any(|(_, known)| known == pin));
-                    pins.extend(LETTERS.iter().filter(|(l, _)| letters.contains(*l)).map(|(_, pin)| *pin));
-                }
-                Err(ServerError::Sql(fields)) if fields.is_fatal() => return Err(ServerError::Sql(fields)),
-                // It cannot be told: nothing is released, and nothing goes back that may not be clean.
-                Ok(_) | Err(ServerError::Sql(_)) => self.turn.spoiled = true,
-                Err(error) => return Err(error),
-            }
+            let Some(letters) = self.ask_what_is_left(server, &pins).await? else { return Ok(Pins::new()) };
+            pins.retain(|pin| !LETTERS.iter().any(|(_, known)| known == pin));
+            pins.extend(LETTERS.iter().filter(|(l, _)| letters.contains(*l)).map(|(_, pin)| *pin));
+        }
+        if of_session {
+            return Ok(Pins::new());
         }
         if pins.is_empty() {
             server.unpin();
@@ -135,6 +143,57 @@ impl Client {
             self.ending = Some(Box::new(too_many(server)));
         }
         Ok(pins)
+    }
+
+    /// Whether all that the session does happens on the one server that it keeps.
+    fn is_on_one_server(&self) -> bool {
+        self.router.as_ref().is_some_and(|(_, router)| router.map().is_single())
+    }
+
+    /// The letters of what is left in a server's session; settings that have changed become the client's own. `None`: it
+    /// cannot be told, and the session ends.
+    async fn ask_what_is_left(
+        &mut self,
+        server: &mut Leased,
+        pins: &Pins,
+    ) -> Result<Option<String>, ServerError> {
+        let names = std::mem::take(&mut self.turn.settings);
+        // With a setting that nobody can name it stays as it is: whatever it has is the client's.
+        let tied = pins.iter().any(|pin| matches!(pin, Pin::SetConfig | Pin::Other));
+        let asked = if tied {
+            server.ask_all(&[LEFT_BEHIND]).await
+        } else {
+            let [unhurried, questions] = adopt::questions(LEFT_BEHIND, &self.vars, &names);
+            server.ask_all(&[&unhurried, &questions]).await
+        };
+        let why = match asked {
+            Ok((TransactionStatus::Idle, rows)) if tied && rows.len() == 1 => {
+                return Ok(rows.into_iter().next());
+            }
+            Ok((TransactionStatus::Idle, rows)) => match adopt::answers(&rows, &self.vars) {
+                Some((letters, now)) => {
+                    server.applied = Some(self.vars.settings.clone());
+                    if let Some(now) = now {
+                        self.vars = now;
+                    }
+                    return Ok(Some(letters));
+                }
+                None => "its answer was not understood".to_owned(),
+            },
+            Ok(_) => "a transaction was left open".to_owned(),
+            Err(ServerError::Sql(fields)) if fields.is_fatal() => return Err(ServerError::Sql(fields)),
+            Err(ServerError::Sql(fields)) => fields.message,
+            Err(error) => return Err(error),
+        };
+        self.turn.spoiled = true;
+        self.turn.new_pins.clear();
+        let message = "terminating connection: what code has left in the session cannot be found out";
+        let report = ErrorReport::fatal(SqlState::ADMIN_SHUTDOWN, message).with_detail(format!(
+            "Server {}: {why}. The transaction is over.",
+            server.server().config.address()
+        ));
+        self.ending = Some(Box::new(report));
+        Ok(None)
     }
 
     /// Whether the server at hand stays with the client after its transaction.

@@ -7,7 +7,7 @@ use super::join::Joined;
 use super::txn::Txn;
 use crate::cluster::Need;
 use crate::exec::Expect;
-use crate::route::{Access, Kind, Route, RouteError, SetParameter, Statement, Target};
+use crate::route::{Access, Kind, Pin, Route, RouteError, SetParameter, Statement, Target, Verb};
 use crate::shard::ShardId;
 use crate::wire::FrontendWriter;
 
@@ -120,7 +120,7 @@ impl Client {
     /// Takes note of what a statement that goes out will do to the session. The mark for its [`Expect`].
     pub(super) fn note_statement(
         &mut self,
-        statement: &Statement,
+        (statement, text): (&Statement, &[u8]),
         route: &Route,
         sets: Vec<SetParameter>,
     ) -> u32 {
@@ -145,8 +145,11 @@ impl Client {
             );
             open.movable &= route.target == Target::Any && (harmless || tracked);
         }
-        self.note_doubt(statement, route.pin);
+        self.note_doubt((statement, text), route.pin);
         let pin = route.pin.filter(|pin| pin.is_cause());
+        if route.verb == Verb::Other && matches!(pin, Some(Pin::SetConfig | Pin::Other)) {
+            self.pinned_by(pin); // code may commit and then fail
+        }
         let plain = matches!(statement.kind(), Kind::Query | Kind::CopyIn | Kind::Empty | Kind::Show(_));
         if plain && pin.is_none() {
             return 0;

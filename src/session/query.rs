@@ -114,7 +114,7 @@ impl Client {
             _ => Vec::new(),
         };
         let instead = self.instead(&statements, sql);
-        let mark = self.note_statements(&statements, &route, sets)?;
+        let mark = self.note_statements((&statements, sql), &route, sets)?;
         match (&route.rewrite, instead) {
             (_, Some((text, tags))) => {
                 self.x.up.put_query(&text);
@@ -163,14 +163,14 @@ impl Client {
 
     fn note_statements(
         &mut self,
-        statements: &SmallVec<[Statement; 1]>,
+        (statements, sql): (&SmallVec<[Statement; 1]>, &[u8]),
         route: &Route,
         sets: Vec<SetParameter>,
     ) -> Result<u32, RouteError> {
         if let [statement] = statements.as_slice() {
             let note = self.note(statement, Some(route), true);
             self.take_off(note, Part::Whole);
-            return Ok(self.note_statement(statement, route, sets));
+            return Ok(self.note_statement((statement, sql), route, sets));
         }
         // Several: each gets a mark as soon as one is of interest, for marks count up from the first.
         let first = self.turn.effects.len() as u32 + 1;
@@ -185,7 +185,7 @@ impl Client {
             self.turn.barrier = true;
             let note = self.note(statement, Some(route), false);
             self.take_off(note, if i + 1 < statements.len() { Part::Begins } else { Part::Whole });
-            self.note_statement(statement, route, Vec::new());
+            self.note_statement((statement, sql), route, Vec::new());
         }
         self.turn.effects.truncate(first as usize - 1);
         self.turn.effects.append(&mut effects);

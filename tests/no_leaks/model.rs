@@ -60,6 +60,33 @@ impl Shared {
     }
 }
 
+/// What sets them in code.
+pub(super) fn code() -> String {
+    let mut sql = String::from(
+        "create table noted (n int, value text, local bool);
+         create function runs(sql text) returns text language plpgsql as
+           $$ declare v text; begin execute sql into v; return v; end $$;
+         create function notes() returns trigger language plpgsql as $$ begin ",
+    );
+    for (n, name) in NAMES.iter().enumerate() {
+        sql.push_str(&format!(
+            "if new.n = {n} then perform set_config('{name}', new.value, new.local); end if; "
+        ));
+    }
+    sql.push_str(
+        "return null; end $$;
+         create trigger notes before insert on noted for each row execute function notes();",
+    );
+    for (n, name) in NAMES.iter().enumerate() {
+        sql.push_str(&format!(
+            "create function says_{n}(v text, l bool) returns text language sql as $$ select set_config('{name}', v, l) $$;
+             create function seen_{n}(v text, l bool) returns text language plpgsql as
+               $$ begin return public.says_{n}(v, l); end $$;"
+        ));
+    }
+    sql
+}
+
 /// The settings that are played with; the first two are reported.
 const NAMES: [&str; 5] = ["TimeZone", "application_name", "work_mem", "a.b", "search_path"];
 const VALUES: [[&str; 3]; 5] = [
@@ -193,7 +220,8 @@ impl Session {
         let (name, value) = (NAMES[n], VALUES[n][random.below(3)]);
         let quoted = format!("'{}'", value.replace('\'', "''"));
         let statement = format!("p{}", random.below(3));
-        match random.below(30) {
+        match random.below(34) {
+            30..=33 => self.run_code(random, n, value),
             0..=4 => {
                 let value = self.value(n).to_owned();
                 let sql = format!("select current_setting('{name}', true)");
@@ -305,6 +333,45 @@ impl Session {
             }
             _ => self.discard(random, shared),
         }
+    }
+
+    /// Functions, triggers and DO blocks that set what their session is to keep.
+    fn run_code(&mut self, random: &mut Random, n: usize, value: &str) -> Ask {
+        let (name, quoted) = (NAMES[n], format!("'{}'", value.replace('\'', "''")));
+        let local = self.transaction.is_some() && random.below(3) == 0;
+        let doubled = quoted.replace('\'', "''");
+        // RESET in code goes back to a startup parameter only when its transaction is over.
+        let own = self.login[&2] == "5MB" && matches!(n, 1 | 2);
+        let way = random.below(if own { 6 } else { 7 });
+        let mut rows = vec![value];
+        let sql = match way {
+            0 => format!("select public.says_{n}({quoted}, {local})"),
+            1 => {
+                rows.clear();
+                format!("do 'begin perform set_config(''{name}'', {doubled}, {local}); end'")
+            }
+            2 => {
+                rows.clear();
+                format!("insert into public.noted values ({n}, {quoted}, {local})")
+            }
+            3 => format!("select * from public.seen_{n}({quoted}, {local})"),
+            4 => format!("select public.runs('select set_config(''{name}'', {doubled}, {local})')"),
+            5 => {
+                let how = How::Query(format!("select public.says_{n}({quoted}, false), 1/0"));
+                return self.fails(how, "22012");
+            }
+            _ => {
+                self.assign(n, None);
+                return self.done(How::Query(format!("do 'begin reset {name}; end'")), &[]);
+            }
+        };
+        if local {
+            self.transaction.as_mut().unwrap().local.insert(n, value.to_owned());
+        } else {
+            self.assign(n, Some(value));
+        }
+        let how = if random.below(2) == 0 { How::Query(sql) } else { How::Extended(sql, vec![]) };
+        self.done(how, &rows)
     }
 
     /// A parameter that was never set is NULL on a new server and empty on one that knows it: both are right.

@@ -132,9 +132,7 @@ pub(super) struct Table<'a> {
 impl<'a> Analysis<'a> {
     /// Nothing met yet.
     pub(super) fn new(ctx: Context<'a>, ordinals: Ordinals<'a>, survey: Survey) -> Self {
-        let pure = |call: &Call| {
-            functions::effect(&call.name, ctx.catalog, call.third_is_true).access == Access::Read
-        };
+        let pure = |call: &Call| functions::effect(call, ctx.catalog).access == Access::Read;
         let lazy = survey.calls.iter().all(pure);
         Self {
             ctx,

@@ -1,7 +1,8 @@
 //! What calling a function by its name means for routing.
 //! Must not know syntax, tables or keys.
 
-use crate::catalog::{Catalog, Function, FunctionKind, Volatility};
+use super::survey::Call;
+use crate::catalog::{Catalog, Function, FunctionKind, Volatility, leaves_by_name};
 use crate::route::{Access, Pin};
 
 /// What a function asks of the server that runs it.
@@ -172,8 +173,9 @@ const SAME_EVERYWHERE: &[&str] = &[
     "ts_headline",
 ];
 
-/// What calling `name` asks of a server. `call_is_local` is `set_config`'s third argument being TRUE.
-pub(super) fn effect(name: &str, catalog: &Catalog, call_is_local: bool) -> Effect {
+/// What a call asks of a server.
+pub(super) fn effect(call: &Call, catalog: &Catalog) -> Effect {
+    let name = call.name.as_str();
     let none = Effect { access: Access::Read, pin: None, binds: false, homed: false };
     let primary = Effect { access: Access::Primary, ..none };
     if CLOCK_WORDS.contains(&name) {
@@ -186,13 +188,15 @@ pub(super) fn effect(name: &str, catalog: &Catalog, call_is_local: bool) -> Effe
         return Effect { access: Access::Write, pin: Some(Pin::Unseen), homed: true, ..none };
     };
     if is_theirs(function) {
-        let pin = catalog.leavers.contains(name).then_some(Pin::Unseen);
+        let pin = catalog.leavers.function(name).map(Pin::from);
         return Effect { pin, ..by_volatility(function) };
     }
     match name {
         "nextval" | "setval" => Effect { access: Access::Write, homed: true, ..none },
         "currval" | "lastval" => Effect { pin: Some(Pin::Sequence), ..primary },
-        "set_config" if call_is_local => Effect { binds: true, ..primary },
+        "set_config" if call.third_is_true => Effect { binds: true, ..primary },
+        // The server is asked afterwards what was set.
+        "set_config" if call.first_is_text => Effect { pin: Some(Pin::Unseen), ..primary },
         "set_config" => Effect { pin: Some(Pin::SetConfig), ..primary },
         // All shards are listened to: it may run wherever its transaction is.
         "pg_notify" => Effect { access: Access::Write, binds: true, ..none },
@@ -208,7 +212,10 @@ pub(super) fn effect(name: &str, catalog: &Catalog, call_is_local: bool) -> Effe
         // A herd as one server is never in recovery, whichever replica would have answered.
         "current_setting" | "pg_is_in_recovery" => primary,
         _ if HARMLESS.contains(&name) => none,
-        _ => Effect { binds: OF_TRANSACTION.contains(&name), ..by_volatility(function) },
+        _ => {
+            let pin = leaves_by_name(name).map(Pin::from);
+            Effect { pin, binds: OF_TRANSACTION.contains(&name), ..by_volatility(function) }
+        }
     }
 }
 
@@ -238,6 +245,9 @@ pub(super) fn spread(name: &str, catalog: &Catalog) -> Spread {
         FunctionKind::Plain => {}
     }
     if is_theirs(function) {
+        if catalog.leavers.function(name).is_some() {
+            return Spread::Differs;
+        }
         return if function.volatility == Volatility::Immutable { Spread::Same } else { Spread::Differs };
     }
     if ANY_ANSWER.contains(&name) {
@@ -297,6 +307,10 @@ mod tests {
         Catalog { functions: HashMap::from(functions), ..Catalog::default() }
     }
 
+    fn call(name: &str) -> Call {
+        Call { name: name.to_owned(), first_is_text: false, third_is_true: false, in_from: false }
+    }
+
     #[test]
     fn functions_go_where_they_may() {
         use Access::{Primary, Read, Write};
@@ -320,11 +334,14 @@ mod tests {
             ("timeofday", Write, None, false, Spread::Differs),
             ("never_heard_of", Write, Some(Pin::Unseen), false, Spread::Differs),
         ] {
-            let got = effect(name, &catalog, false);
+            let got = effect(&call(name), &catalog);
             assert_eq!((got.access, got.pin, got.binds), (access, pin, binds), "{name}");
             assert_eq!(spread(name, &catalog), spread_to, "{name}");
         }
-        assert_eq!(effect("set_config", &catalog, true).pin, None);
+        let local = Call { third_is_true: true, ..call("set_config") };
+        assert_eq!(effect(&local, &catalog).pin, None);
+        let named = Call { first_is_text: true, ..call("set_config") };
+        assert_eq!(effect(&named, &catalog).pin, Some(Pin::Unseen));
     }
 
     #[test]

@@ -9,13 +9,15 @@ use sqlparser::ast::{
     Select, Statement, TableFactor, Value, ValueWithSpan, Visit, Visitor,
 };
 
-use super::names::{folded, last};
+use super::names::{folded, is_only, last};
 
 /// A call of a function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Call {
     /// Its name without schema, folded; empty if it is not made of identifiers.
     pub(super) name: String,
+    /// The first argument is a string constant: the name of what `set_config` sets.
+    pub(super) first_is_text: bool,
     /// The third argument is the word TRUE: `set_config` for the transaction only.
     pub(super) third_is_true: bool,
     /// It stands in a FROM list.
@@ -27,6 +29,8 @@ pub(super) struct Call {
 pub(super) struct Survey {
     /// Every table name as written, sorted.
     pub(super) relations: Vec<String>,
+    /// The bare names of tables, folded.
+    pub(super) tables: Vec<String>,
     /// Every call.
     pub(super) calls: Vec<Call>,
     /// How often each parameter stands in the text.
@@ -54,8 +58,15 @@ impl Survey {
         survey
     }
 
-    fn call(&mut self, name: &ObjectName, in_from: bool, third_is_true: bool) {
-        self.calls.push(Call { name: last(name).unwrap_or_default(), third_is_true, in_from });
+    fn call(&mut self, name: &ObjectName, in_from: bool, function: Option<&Function>) {
+        let is = |n: usize, what: fn(&Value) -> bool| {
+            let value = function.and_then(|function| constant(function, n));
+            value.is_some_and(what)
+        };
+        let name = last(name).unwrap_or_default();
+        let first_is_text = is(0, |value| matches!(value, Value::SingleQuotedString(_)));
+        let third_is_true = is(2, |value| *value == Value::Boolean(true));
+        self.calls.push(Call { name, first_is_text, third_is_true, in_from });
     }
 
     fn column(&mut self, ident: &Ident) {
@@ -93,20 +104,25 @@ impl Visitor for Survey {
 
     fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<()> {
         self.relations.push(relation.to_string());
+        self.tables.extend(last(relation));
         ControlFlow::Continue(())
     }
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
         #[expect(clippy::wildcard_enum_match_arm, reason = "the others call no function by name")]
         match factor {
-            TableFactor::Table { name, args, sample, .. } => {
+            TableFactor::Table { name, alias, args, sample, .. } => {
                 self.samples |= sample.is_some();
+                self.tables.extend(last(name));
+                if is_only(name) {
+                    self.tables.extend(alias.as_ref().map(|alias| folded(&alias.name)));
+                }
                 if args.is_some() {
-                    self.call(name, true, false);
+                    self.call(name, true, None);
                 }
             }
             TableFactor::Derived { sample, .. } => self.samples |= sample.is_some(),
-            TableFactor::Function { name, .. } => self.call(name, true, false),
+            TableFactor::Function { name, .. } => self.call(name, true, None),
             _ => {}
         }
         ControlFlow::Continue(())
@@ -132,7 +148,7 @@ impl Visitor for Survey {
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
         #[expect(clippy::wildcard_enum_match_arm, reason = "the others call no function by name")]
         match expr {
-            Expr::Function(function) => self.call(&function.name, false, third_is_true(function)),
+            Expr::Function(function) => self.call(&function.name, false, Some(function)),
             Expr::Identifier(ident) => self.column(ident),
             Expr::CompoundIdentifier(idents) => idents.iter().last().into_iter().for_each(|i| self.column(i)),
             Expr::Cast { data_type, .. } | Expr::Convert { data_type: Some(data_type), .. } => {
@@ -150,8 +166,11 @@ pub(super) fn parameter(name: &str) -> Option<u16> {
     name.strip_prefix('$')?.parse().ok().filter(|n| *n > 0)
 }
 
-fn third_is_true(function: &Function) -> bool {
-    let FunctionArguments::List(list) = &function.args else { return false };
-    matches!(list.args.get(2), Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value))))
-        if value.value == Value::Boolean(true))
+/// An argument by its place, if it is a constant.
+fn constant(function: &Function, n: usize) -> Option<&Value> {
+    let FunctionArguments::List(list) = &function.args else { return None };
+    match list.args.get(n) {
+        Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value)))) => Some(&value.value),
+        _ => None,
+    }
 }

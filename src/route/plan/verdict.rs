@@ -112,12 +112,13 @@ impl Analysis<'_> {
             (false, _) => Access::Primary,
         };
         let mut pin = (self.survey.into == Some(true)).then_some(Pin::TempTable);
-        if writes && self.ctx.catalog.leaving_triggers {
-            pin = Pin::joined(pin, Some(Pin::Unseen));
-        }
+        // What runs unasked: triggers, rules, policies, operators.
+        let leavers = &self.ctx.catalog.leavers;
+        let tables = self.survey.tables.iter().filter_map(|name| leavers.relation(name, writes));
+        pin = Pin::joined(pin, tables.max().max(leavers.anything()).map(Pin::from));
         let (mut binds, mut homed) = (false, false);
         for call in &self.survey.calls {
-            let effect = functions::effect(&call.name, self.ctx.catalog, call.third_is_true);
+            let effect = functions::effect(call, self.ctx.catalog);
             access = match (access, effect.access) {
                 (Access::Write, _) | (_, Access::Write) => Access::Write,
                 (Access::Primary, _) | (_, Access::Primary) => Access::Primary,
