@@ -170,7 +170,6 @@ async fn channels_are_told_truly_or_not_at_all_and_discard_forgets_them() {
     ask(&mut raw, "listen c").await;
     assert_eq!(ask(&mut raw, "select pg_listening_channels()").await, "0A000 /I");
     assert_eq!(ask(&mut raw, "select * from pg_listening_channels()").await, "0A000 /I");
-    assert_eq!(ask(&mut raw, "begin; listen d; commit").await, "0A000 /I");
     assert_eq!(ask(&mut raw, "listen").await, "42601 /I");
     assert_eq!(ask(&mut raw, "discard all").await, "DISCARD_ALL /I");
     other.batch_execute("notify c").await.unwrap();
@@ -283,4 +282,46 @@ async fn in_session_pooling_the_own_server_listens() {
     assert_eq!(ask(&mut a, "notify c, 'own'").await, "NOTIFY A /I");
     ask(&mut a, "notify c, 'own'; select 1").await;
     drop(b);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn listen_and_unlisten_among_other_statements_of_one_query() {
+    let front = Front::plain(0, narrow()).await;
+    let (mut raw, other) = (Raw::connect(&front).await, front.connect().await);
+    let notify = async |channel: &str, payload: &str| {
+        other.batch_execute(&format!("notify {channel}, '{payload}'")).await.unwrap();
+    };
+    assert_eq!(
+        ask(&mut raw, "select 1; listen a; set lock_timeout = '1s'").await,
+        "T 1 SELECT_1 LISTEN SET /I"
+    );
+    notify("a", "1").await;
+    assert_eq!(heard(&mut raw).await.2, "1");
+    // Its own comes with the query that says both.
+    assert_eq!(ask(&mut raw, "listen b; notify b, 'own'").await, "LISTEN NOTIFY A /I");
+    // What a driver says when it gives a connection back.
+    let reset = "select pg_advisory_unlock_all(); close all; unlisten *; reset all";
+    assert_eq!(ask(&mut raw, reset).await, "T  SELECT_1 CLOSE_CURSOR_ALL UNLISTEN RESET /I");
+    notify("a", "unheard").await;
+    // An error takes all of it back, and so does ROLLBACK.
+    assert_eq!(ask(&mut raw, "listen c; select 1/0").await, "LISTEN 22012 /I");
+    assert_eq!(ask(&mut raw, "select 1/0; listen c").await, "22012 /I");
+    assert_eq!(ask(&mut raw, "begin; listen c; rollback").await, "BEGIN LISTEN ROLLBACK /I");
+    notify("c", "unheard").await;
+    // COMMIT does not, in the same query or later.
+    assert_eq!(ask(&mut raw, "begin; listen d; commit").await, "BEGIN LISTEN COMMIT /I");
+    assert_eq!(ask(&mut raw, "select 1; begin; listen e").await, "T 1 SELECT_1 BEGIN LISTEN /T");
+    assert_eq!(ask(&mut raw, "savepoint s; listen f; rollback to s").await, "SAVEPOINT LISTEN ROLLBACK /T");
+    assert_eq!(ask(&mut raw, "listen g").await, "LISTEN /T");
+    assert_eq!(ask(&mut raw, "select 1; commit").await, "T 1 SELECT_1 COMMIT /I");
+    for channel in ["c", "d", "e", "f", "g"] {
+        notify(channel, channel).await;
+    }
+    for channel in ["d", "e", "g"] {
+        assert_eq!(heard(&mut raw).await.2, channel);
+    }
+    assert_eq!(ask(&mut raw, "unlisten d; select 1/0").await, "UNLISTEN 22012 /I");
+    notify("d", "still").await;
+    assert_eq!(heard(&mut raw).await.2, "still");
+    assert_eq!(ask(&mut raw, "commit; listen x").await, "0A000 /I");
 }

@@ -160,8 +160,10 @@ pub(super) struct Turn {
     pub(super) flushed: bool,
     /// COMMIT is under way: if the server is lost now, nobody knows.
     pub(super) committing: bool,
-    /// LISTENs of a batch outside a transaction.
+    /// LISTENs of a batch, or of a text of several statements, outside a transaction.
     pub(super) intents: Intents,
+    /// They are of a text: they take effect when all of it is answered.
+    pub(super) hears_by_text: bool,
 }
 
 /// What was found out about a message that has to wait.
@@ -232,10 +234,21 @@ impl Turn {
             committing,
             late,
             intents,
+            hears_by_text,
         } = self;
-        for fact in
-            [barrier, batch_wrote, only_reads, reread, wrote, split, copy_waits, flushed, committing, late]
-        {
+        for fact in [
+            barrier,
+            batch_wrote,
+            only_reads,
+            reread,
+            wrote,
+            split,
+            copy_waits,
+            flushed,
+            committing,
+            late,
+            hears_by_text,
+        ] {
             *fact = false;
         }
         (*current, *retries) = (0, 0);

@@ -205,6 +205,55 @@ impl Client {
         Flow::Continue
     }
 
+    /// The channels that the hub must listen to before a text of several statements is sent.
+    pub(super) fn channels_ahead_of(&mut self, statements: &[Statement]) -> Vec<Arc<str>> {
+        if statements.len() < 2 || !self.hears_by_hub() {
+            return Vec::new();
+        }
+        let mut wanted: Vec<Arc<str>> = Vec::new();
+        if statements.iter().any(|s| matches!(s.kind(), Kind::Commit { .. })) && self.intents().is_any() {
+            wanted = self.intents().applied_to(&[]);
+        }
+        wanted.extend(statements.iter().filter_map(|s| match intent_of(s.kind())? {
+            Intent::Listen(channel) => Some(channel),
+            Intent::Unlisten(_) | Intent::Savepoint(_) => None,
+        }));
+        wanted.retain(|c| self.ears.as_ref().is_none_or(|e| !e.channels.contains(c) && !e.ahead.contains(c)));
+        wanted
+    }
+
+    /// Before a text of several statements is sent.
+    pub(super) async fn hear_also(&mut self, channels: Vec<Arc<str>>) -> Flow {
+        let Some(ears) = self.ears() else { return Flow::Continue };
+        for channel in channels {
+            if let Err(error) = ears.hub.listen(&ears.inbox, &channel).await {
+                self.intents_dropped();
+                self.refuse(&error.report());
+                break;
+            }
+            if !ears.ahead.contains(&channel) {
+                ears.ahead.push(channel);
+            }
+        }
+        Flow::Continue
+    }
+
+    /// What a server runs, in a text of several, where the client listens: its own session never does, so UNLISTEN
+    /// changes nothing there. And the tag to be shown.
+    pub(super) fn unheard(&self, kind: &Kind) -> Option<(String, &'static str)> {
+        let listens = matches!(kind, Kind::Listen(_)) && self.hears_by_hub();
+        listens.then(|| ("UNLISTEN *".to_owned(), "LISTEN"))
+    }
+
+    /// A statement of a text of several has completed on the server.
+    pub(super) fn hear_completed(&mut self, kind: &Kind) {
+        if self.hears_by_hub()
+            && let Some(intent) = intent_of(kind)
+        {
+            self.intents().push(intent);
+        }
+    }
+
     /// LISTEN and UNLISTEN by themselves.
     pub(super) async fn hear(&mut self, list: Vec<Intent>) -> Flow {
         let tags = list.clone();
@@ -247,7 +296,7 @@ impl Client {
         self.drop_ahead();
     }
 
-    fn drop_ahead(&mut self) {
+    pub(super) fn drop_ahead(&mut self) {
         let Some(ears) = self.ears.as_mut() else { return };
         for channel in std::mem::take(&mut ears.ahead) {
             ears.unlisten(&channel);

@@ -88,6 +88,9 @@ impl Client {
         {
             self.vars = saved.clone();
         }
+        if self.txn.is_none() && std::mem::take(&mut self.turn.hears_by_text) {
+            self.intents_dropped();
+        }
     }
 
     fn completed(&mut self, mark: u32, tag: &str) {
@@ -137,6 +140,7 @@ impl Client {
                     open.modes = open.modes.overlaid(modes);
                 }
             }
+            Kind::Listen(_) | Kind::Unlisten(_) => self.hear_completed(kind),
             Kind::Ddl => self.turn.read_schema = true,
             Kind::Deallocate(_) => self.turn.spoiled = true,
             Kind::Discard(what) => self.turn.spoiled |= what == "ALL",
@@ -146,8 +150,6 @@ impl Client {
             | Kind::CopyIn
             | Kind::SetConfig(_)
             | Kind::Show(_)
-            | Kind::Listen(_)
-            | Kind::Unlisten(_)
             | Kind::Virtual(_)
             | Kind::Command(_)
             | Kind::SqlPrepare
@@ -206,7 +208,8 @@ impl Client {
             Txn::None | Txn::Held(_) => {
                 // What the same text did before belongs to the transaction too.
                 let saved = self.turn.saved.clone().unwrap_or_else(|| self.vars.clone());
-                self.txn = Txn::Open(Box::new(Open::found(saved)));
+                let intents = std::mem::take(&mut self.turn.intents);
+                self.txn = Txn::Open(Box::new(Open { intents, ..Open::found(saved) }));
             }
         }
     }

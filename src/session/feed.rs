@@ -1,6 +1,8 @@
 //! From a client's messages to what is sent: each whole message is understood, placed, and put upstream.
 //! Must not do I/O or await: what has to be waited for is returned as a [`Step`], and the message is kept.
 
+use std::sync::Arc;
+
 use bytes::{Buf, BytesMut};
 
 use super::client::{Client, Place};
@@ -41,6 +43,8 @@ pub(super) enum Step {
     Hear(Vec<Intent>),
     /// What will be heard after the commit is listened to before it.
     HearAhead,
+    /// These channels are listened to before the text is sent that has LISTEN for them.
+    HearAlso(Vec<Arc<str>>),
     /// The server's notifications are to be known as the client's own.
     Claim,
     /// The catalogs, again.

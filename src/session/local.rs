@@ -409,7 +409,7 @@ impl Client {
     }
 }
 
-fn no_listen_in_foreign_encoding() -> RouteError {
+pub(super) fn no_listen_in_foreign_encoding() -> RouteError {
     RouteError::Refused {
         what: "LISTEN while client_encoding is not UTF8".into(),
         hint: "SET client_encoding = 'UTF8' first.".into(),

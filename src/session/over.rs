@@ -32,6 +32,9 @@ impl Client {
         // No status: nothing was sent, the statement was refused before.
         match self.x.status().unwrap_or(TransactionStatus::Idle) {
             TransactionStatus::Idle => {
+                if std::mem::take(&mut self.turn.hears_by_text) && self.txn.is_none() {
+                    self.intents_committed();
+                }
                 self.transaction_over().await;
                 if self.x.take_held() {
                     self.say_ready();

@@ -7,10 +7,10 @@ use bytes::BytesMut;
 use smallvec::SmallVec;
 
 use super::client::{Client, Effect, Place, Stash};
-use super::ears::intents_of;
+use super::ears::{intent_of, intents_of};
 use super::fanout::FanoutPlan;
 use super::feed::{Fed, Step};
-use super::local::Local;
+use super::local::{Local, no_listen_in_foreign_encoding};
 use super::measure::Part;
 use super::txn::Txn;
 use crate::exec::{Expect, Request};
@@ -96,6 +96,11 @@ impl Client {
             self.turn.stash = Some(Box::new(Stash { statements, route }));
             return Ok(Fed::Until(Step::HearAhead));
         }
+        let ahead = self.channels_ahead_of(&statements);
+        if !ahead.is_empty() {
+            self.turn.stash = Some(Box::new(Stash { statements, route }));
+            return Ok(Fed::Until(Step::HearAlso(ahead)));
+        }
         if let Some(step) = self.place(&route)? {
             self.turn.stash = Some(Box::new(Stash { statements, route }));
             return Ok(Fed::Until(step));
@@ -131,7 +136,8 @@ impl Client {
     fn instead(&self, statements: &[Statement], sql: &[u8]) -> Option<Instead> {
         let (mut text, mut tags, mut done) = (Vec::new(), Vec::new(), 0);
         for (n, statement) in statements.iter().enumerate() {
-            if let Some((instead, tag)) = self.back_to_login(statement.kind()) {
+            let unheard = || (statements.len() > 1).then(|| self.unheard(statement.kind())).flatten();
+            if let Some((instead, tag)) = self.back_to_login(statement.kind()).or_else(unheard) {
                 text.extend_from_slice(sql.get(done..statement.span.start)?);
                 text.extend_from_slice(instead.as_bytes());
                 done = statement.span.end;
@@ -175,6 +181,8 @@ impl Client {
         // Several: each gets a mark as soon as one is of interest, for marks count up from the first.
         let first = self.turn.effects.len() as u32 + 1;
         let interesting = statements.iter().any(|s| !matches!(s.kind(), Kind::Query | Kind::Show(_)));
+        self.turn.hears_by_text =
+            self.hears_by_hub() && statements.iter().any(|s| intent_of(s.kind()).is_some());
         let mut effects = Vec::with_capacity(statements.len());
         for statement in statements {
             let sets = self.configured(statement, &[])?;
@@ -210,14 +218,26 @@ impl Client {
             partition: None,
         };
         // What the statements so far make of the session: names after a SET search_path mean other tables.
-        let mut vars = self.vars.clone();
+        let (mut vars, mut ended) = (self.vars.clone(), false);
         for statement in statements {
             let own = match statement.kind() {
                 Kind::Virtual(_) | Kind::Command(_) => true,
                 Kind::Reset(Some(name)) => name.starts_with("pgherd."),
                 Kind::Set(set) => set.name.starts_with("pgherd."),
                 Kind::Deallocate(_) => true,
-                Kind::Listen(_) | Kind::Unlisten(_) => self.hears_by_hub(),
+                Kind::Listen(_) | Kind::Unlisten(_) if self.hears_by_hub() => {
+                    if self.vars.env.foreign_encoding {
+                        return Err(no_listen_in_foreign_encoding());
+                    }
+                    // What the hub is told before the text is sent lasts until its first transaction ends.
+                    if ended && matches!(statement.kind(), Kind::Listen(_)) {
+                        return Err(refused(
+                            "LISTEN after COMMIT or ROLLBACK in one query",
+                            "Send it as a query of its own.",
+                        ));
+                    }
+                    continue;
+                }
                 Kind::Begin(_)
                 | Kind::Commit { .. }
                 | Kind::Rollback { .. }
@@ -228,6 +248,7 @@ impl Client {
                 | Kind::TwoPhase => {
                     whole.access = Access::Write;
                     whole.binds_transaction = true;
+                    ended |= matches!(statement.kind(), Kind::Commit { .. } | Kind::Rollback { .. });
                     if !router.map().is_single() && matches!(statement.kind(), Kind::TwoPhase) {
                         statement.route(router, sql, &[], &self.vars.env)?;
                     }
@@ -241,6 +262,8 @@ impl Client {
                 | Kind::Show(_)
                 | Kind::SqlPrepare
                 | Kind::Discard(_)
+                | Kind::Listen(_)
+                | Kind::Unlisten(_)
                 | Kind::Ddl => false,
             };
             if own {

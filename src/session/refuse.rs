@@ -34,6 +34,9 @@ impl Client {
     pub(super) fn refuse_simple(&mut self, report: &ErrorReport) {
         let statement = self.count_own(true);
         self.record_error(report, statement);
+        if self.txn.is_none() {
+            self.drop_ahead(); // what its text would have listened to
+        }
         let mut bytes = BytesMut::new();
         bytes.put_report(report);
         if self.server.is_some() && matches!(self.txn, Txn::Open(_)) {

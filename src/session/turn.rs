@@ -75,6 +75,7 @@ impl Client {
                 Step::DiscardAll => Box::pin(self.discard_all()).await,
                 Step::Hear(intents) => Box::pin(self.hear(intents)).await,
                 Step::HearAhead => Box::pin(self.hear_ahead()).await,
+                Step::HearAlso(channels) => Box::pin(self.hear_also(channels)).await,
                 Step::Claim => Box::pin(self.claim()).await,
                 Step::ReadSchema => {
                     Box::pin(self.read_schema()).await;
