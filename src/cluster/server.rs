@@ -174,6 +174,17 @@ impl ServerState {
         if gone { self.report_failure(why) } else { self.report_doubt(why) }
     }
 
+    /// It said what no server may say then. Reads go elsewhere until a probe succeeds; the next connection to a primary
+    /// may well be a good one.
+    pub fn report_broken(&self, how: &str) {
+        tracing::warn!(server = %self.config.address(), shard = %self.shard_name, how, "a server broke the protocol");
+        if self.role() == Some(Role::Replica) {
+            self.report_failure(how);
+        } else {
+            self.probe_now.notify_one();
+        }
+    }
+
     /// Outstanding statements per weight, for choosing the least loaded.
     pub(super) fn load(&self) -> u64 {
         // +1: among idle replicas the heavier one comes first.

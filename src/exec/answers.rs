@@ -8,11 +8,12 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::exchange::{Exchange, Lost};
 use super::expect::{Done, Expect};
 use super::finish::{How, rows};
+use super::order::{error_of, fits, longest};
 use crate::pool::ServerConn;
-use crate::wire::{BackendWriter, ErrorFields, TransactionStatus, parse_command_tag, peek_head};
-
-/// The longest message from a server, bytes: PostgreSQL's own limit.
-const MAX_SERVER_BODY: usize = (1 << 30) + 1024;
+use crate::wire::{
+    BackendWriter, ErrorFields, TransactionStatus, WireError, parse_command_tag, parse_row_description,
+    peek_head,
+};
 
 impl Exchange {
     /// Looks at what was read, message by message, and decides what the client gets.
@@ -28,13 +29,14 @@ impl Exchange {
                 }
             }
             let rest = self.down.get(self.ready..).unwrap_or_default();
-            let head = match peek_head(rest, MAX_SERVER_BODY) {
+            let &tag = rest.first()?;
+            if !fits(self.expect.front(), tag) {
+                return Some(out_of_turn(tag));
+            }
+            let head = match peek_head(rest, longest(tag)) {
                 Ok(Some(head)) => head,
                 Ok(None) => return None,
-                Err(error) => {
-                    let io = io::Error::new(io::ErrorKind::InvalidData, error);
-                    return Some(Lost { said: None, io: Some(io) });
-                }
+                Err(error) => return Some(broken(error)),
             };
             if matches!(head.tag, b'D' | b'd') {
                 if self.is_swallowing() {
@@ -68,9 +70,17 @@ impl Exchange {
         let body = self.down.get(self.ready + 5..self.ready + total).unwrap_or_default();
         let mut forward = !self.is_swallowing();
         match tag {
-            b'Z' => {
-                let status = body.first().and_then(|b| TransactionStatus::from_byte(*b));
-                forward = self.ready_for_query(status);
+            b'Z' => match body {
+                [status] if TransactionStatus::from_byte(*status).is_some() => {
+                    forward = self.ready_for_query(TransactionStatus::from_byte(*status));
+                }
+                _ => return Some(malformed("ReadyForQuery", "its status is unknown")),
+            },
+            b'1' | b'2' | b'3' | b'n' | b's' | b'I' if !body.is_empty() => {
+                return Some(malformed("answer", "its body should be empty"));
+            }
+            b'C' if parse_command_tag(body).is_err() => {
+                return Some(malformed("CommandComplete", "it is no text"));
             }
             b'C' | b'I' | b's' => {
                 if matches!(self.expect.front(), Some(Expect::Query { .. } | Expect::Execute { .. })) {
@@ -117,6 +127,10 @@ impl Exchange {
                 }
             }
             b't' => {
+                let count = body.first_chunk().map(|n| usize::from(u16::from_be_bytes(*n)));
+                if self.parameters.is_some() || count.is_none_or(|n| n * 4 + 2 != body.len()) {
+                    return Some(malformed("ParameterDescription", "its length is not that of its count"));
+                }
                 if let Some(Expect::DescribeStatement { forward: wanted, .. }) = self.expect.front() {
                     forward = *wanted;
                     self.parameters = Some(Box::new(Bytes::copy_from_slice(body)));
@@ -126,8 +140,16 @@ impl Exchange {
                 if let Some(Expect::DescribeStatement { forward: wanted, key }) = self.expect.front() {
                     let (wanted, key) = (*wanted, *key);
                     forward = wanted;
+                    // It is kept, and told to others: so it is looked at here.
+                    if tag == b'T'
+                        && let Err(error) = parse_row_description(body)
+                    {
+                        return Some(broken(error));
+                    }
                     let columns = (tag == b'T').then(|| Bytes::copy_from_slice(body));
-                    let parameters = self.parameters.take().map_or_else(Bytes::new, |bytes| *bytes);
+                    let Some(parameters) = self.parameters.take().map(|bytes| *bytes) else {
+                        return Some(out_of_turn(tag));
+                    };
                     self.done.push(Done::Described { key, parameters, columns });
                     self.expect.pop_front();
                 } else if matches!(self.expect.front(), Some(Expect::DescribePortal)) {
@@ -135,7 +157,11 @@ impl Exchange {
                 }
             }
             b'G' => self.copy_in_begins(),
-            b'S' => forward &= server.note_parameter(body),
+            b'S' => match server.note_parameter(body) {
+                Ok(told) => forward &= told,
+                Err(error) => return Some(broken(error)),
+            },
+            b'A' if body.len() < 6 => return Some(malformed("NotificationResponse", "it ends too early")),
             b'A' => forward = self.notification(server.pid),
             b'E' => return self.error(total),
             b'N' if is_going_down(body) => {
@@ -197,10 +223,17 @@ impl Exchange {
 
     pub(super) fn error(&mut self, total: usize) -> Option<Lost> {
         let body = self.down.get(self.ready + 5..self.ready + total).unwrap_or_default();
-        let fields = ErrorFields::parse(body).unwrap_or_default();
+        let Some(fields) = error_of(body) else {
+            return Some(malformed("ErrorResponse", "severity or code are missing"));
+        };
         if fields.is_fatal() {
             return Some(Lost { said: Some(fields), io: None });
         }
+        // Between two messages of a batch statement_timeout may strike; else nothing is under way that could fail.
+        if self.expect.is_empty() && !self.open_batch {
+            return Some(out_of_turn(b'E'));
+        }
+        self.parameters = None;
         self.copy_in = false;
         match self.expect.front() {
             Some(Expect::Prefix) => {
@@ -337,6 +370,18 @@ impl Rejoin for BytesMut {
             self.extend_from_slice(&tail);
         }
     }
+}
+
+fn broken(error: WireError) -> Lost {
+    Lost { said: None, io: Some(io::Error::new(io::ErrorKind::InvalidData, error)) }
+}
+
+fn malformed(message: &'static str, what: &'static str) -> Lost {
+    broken(WireError::Malformed { message, what })
+}
+
+fn out_of_turn(tag: u8) -> Lost {
+    broken(WireError::OutOfTurn { tag })
 }
 
 /// SQLSTATE class 57P: the server is being shut down, crashed, or cannot serve.

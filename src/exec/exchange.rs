@@ -258,6 +258,24 @@ impl Exchange {
         !self.expect.is_empty()
     }
 
+    /// Whether the server has to say something next: an answer, or the rest of a message.
+    #[must_use]
+    pub fn is_waiting_for_server(&self) -> bool {
+        !self.expect.is_empty() || self.pass > 0 || self.down.len() > self.ready
+    }
+
+    /// Whether a statement or batch was sent that is not yet over.
+    #[must_use]
+    pub fn is_under_way(&self) -> bool {
+        !self.expect.is_empty() || self.open_batch || self.copy_in
+    }
+
+    /// Whatever a server said after all that it owed is dropped.
+    pub fn drop_rest(&mut self) {
+        self.down.truncate(self.ready);
+        self.up.clear();
+    }
+
     /// Whether the client may have seen something of the answer.
     #[must_use]
     pub fn has_answered(&self) -> bool {
@@ -277,7 +295,7 @@ impl Exchange {
     /// Forgets what a lost server owed. Returns whether the client is inside a message or batch that must be ended
     /// by an error: `None` if nothing was owed, else whether a ReadyForQuery was owed to it.
     pub fn abandon(&mut self) -> Option<bool> {
-        let owed = !self.expect.is_empty() || self.open_batch || self.copy_in;
+        let owed = self.is_under_way();
         let ready =
             self.expect.iter().any(|e| matches!(e, Expect::Query { .. } | Expect::Sync { forward: true }));
         let first = self.done.len();

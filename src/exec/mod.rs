@@ -7,6 +7,7 @@ mod exchange; // one client, one server, both directions
 mod expect; // what a server still owes
 mod finish; // how statements ended
 mod notify; // who hears what
+mod order; // what a server may say now
 mod scatter; // one statement on many shards, rows concatenated
 
 pub use self::exchange::{Event, Exchange, Lost, Watch};

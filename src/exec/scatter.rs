@@ -7,11 +7,13 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::AsyncWrite;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
+use super::order::{error_of, longest};
 use crate::cluster::Leased;
 use crate::pool::Stream;
 use crate::wire::{
@@ -22,7 +24,8 @@ use crate::wire::{
 /// No shard is read while this much waits to be written to the client, bytes.
 const HIGH_WATER: usize = 64 << 10;
 const READ_SIZE: usize = 32 << 10;
-const MAX_SERVER_BODY: usize = (1 << 30) + 1024;
+/// How long a shard may go on after it was told to stop; then its connection is closed.
+const CANCEL_GRACE: Duration = Duration::from_secs(5);
 
 /// What is asked of every shard.
 #[derive(Debug)]
@@ -64,8 +67,16 @@ pub enum ScatterError {
         shard: String,
     },
     /// A server broke the protocol.
-    #[error("server {address} broke the protocol")]
+    #[error("server {address} broke the protocol: {what}")]
     Protocol {
+        /// `host:port`.
+        address: String,
+        /// How.
+        what: String,
+    },
+    /// A server went on after it was told to stop, for the time was over.
+    #[error("server {address} did not end a cancelled statement within {} s", CANCEL_GRACE.as_secs())]
+    Deaf {
         /// `host:port`.
         address: String,
     },
@@ -77,6 +88,7 @@ impl ClientFacing for ScatterError {
             Self::Lost { .. } => SqlState::CONNECTION_FAILURE,
             Self::Shape { .. } => SqlState::DATATYPE_MISMATCH,
             Self::Protocol { .. } => SqlState::PROTOCOL_VIOLATION,
+            Self::Deaf { .. } => SqlState::QUERY_CANCELED,
         }
     }
 
@@ -84,7 +96,7 @@ impl ClientFacing for ScatterError {
         match self {
             Self::Lost { .. } => Some("Nothing was changed; the statement can be sent again.".into()),
             Self::Shape { .. } => Some("SELECT * FROM pgherd.schema_drift shows where shards differ.".into()),
-            Self::Protocol { .. } => None,
+            Self::Protocol { .. } | Self::Deaf { .. } => None,
         }
     }
 
@@ -97,6 +109,10 @@ struct Part {
     leased: Leased,
     up: BytesMut,
     down: BytesMut,
+    /// How many columns it has described.
+    columns: Option<u16>,
+    /// It has completed the statement, or failed.
+    ended: bool,
     done: bool,
 }
 
@@ -114,6 +130,8 @@ pub struct Scatter {
     /// Something of the proxy's own went wrong: told once all shards are quiet.
     broken: Option<ScatterError>,
     cancelled: bool,
+    /// Until when all is to be over: the statement itself, then its cancellation.
+    limit: Option<Pin<Box<Sleep>>>,
     /// The tag of a complete statement, without its count.
     verb: String,
     extra: BytesMut,
@@ -131,7 +149,8 @@ impl Scatter {
     pub fn new(leases: Vec<Leased>, request: &Request) -> Self {
         let part = |mut leased: Leased| {
             leased.mark_dirty();
-            Part { leased, up: request.messages.clone(), down: BytesMut::new(), done: false }
+            let (up, down) = (request.messages.clone(), BytesMut::new());
+            Part { leased, up, down, columns: None, ended: false, done: false }
         };
         Self {
             parts: leases.into_iter().map(part).collect(),
@@ -143,19 +162,22 @@ impl Scatter {
             failed: None,
             broken: None,
             cancelled: false,
+            limit: None,
             verb: String::new(),
             extra: BytesMut::new(),
         }
     }
 
-    /// Runs to the end. `Err` means that the client is gone; all shards are then cancelled and their connections
-    /// closed. ReadyForQuery is left to the caller.
+    /// Runs to the end, within `limit`: after that the shards are told to stop, and answer with their own 57014. `Err`
+    /// means that the client is gone; all shards are then cancelled and their connections closed. ReadyForQuery is left
+    /// to the caller.
     ///
     /// Not cancel safe: a dropped future closes the connections.
     ///
     /// # Errors
     /// The client's I/O error.
-    pub async fn run(mut self, client: &mut Stream) -> io::Result<Outcome> {
+    pub async fn run(mut self, client: &mut Stream, limit: Option<Instant>) -> io::Result<Outcome> {
+        self.limit = limit.map(|at| Box::pin(tokio::time::sleep_until(at)));
         let read = std::future::poll_fn(|cx| self.poll(cx, client)).await;
         if let Err(error) = read {
             self.cancel_all();
@@ -202,6 +224,12 @@ impl Scatter {
 
     fn poll(&mut self, cx: &mut Context<'_>, client: &mut Stream) -> Poll<io::Result<()>> {
         loop {
+            while self.limit.as_mut().is_some_and(|limit| limit.as_mut().poll(cx).is_ready()) {
+                self.too_late();
+            }
+            if self.parts.iter().all(|p| p.done) {
+                return Poll::Ready(Ok(()));
+            }
             self.told |= self.out.len() >= HIGH_WATER;
             if self.told {
                 if let Poll::Ready(Err(error)) = self.poll_flush(cx, client) {
@@ -214,9 +242,6 @@ impl Scatter {
             let mut progress = false;
             for i in 0..self.parts.len() {
                 progress |= self.poll_part(cx, i);
-            }
-            if self.parts.iter().all(|p| p.done) {
-                return Poll::Ready(Ok(()));
             }
             if !progress {
                 return Poll::Pending;
@@ -262,33 +287,45 @@ impl Scatter {
     }
 
     fn scan(&mut self, i: usize) {
-        while let Some(part) = self.parts.get_mut(i) {
-            let head = match peek_head(&part.down, MAX_SERVER_BODY) {
-                Ok(Some(head)) if part.down.len() >= head.total() => head,
-                Ok(_) => return,
-                Err(_) => {
-                    let address = part.leased.server().config.address();
-                    part.done = true;
-                    self.fail(ScatterError::Protocol { address });
-                    return;
+        while let Some(part) = self.parts.get_mut(i).filter(|p| !p.done) {
+            let Some(&tag) = part.down.first() else { return };
+            match peek_head(&part.down, longest(tag)) {
+                Ok(Some(head)) if part.down.len() >= head.total() => {
+                    let message = part.down.split_to(head.total());
+                    if let Err(what) = self.message(i, tag, &message) {
+                        self.broke(i, what.to_owned());
+                    }
                 }
-            };
-            let message = part.down.split_to(head.total());
-            self.message(i, head.tag, &message);
+                Ok(_) => return,
+                Err(error) => self.broke(i, error.to_string()),
+            }
         }
     }
 
-    fn message(&mut self, i: usize, tag: u8, message: &[u8]) {
+    /// One message of a shard; an error says how it breaks the protocol.
+    fn message(&mut self, i: usize, tag: u8, message: &[u8]) -> Result<(), &'static str> {
         let body = message.get(5..).unwrap_or_default();
         let healthy = self.failed.is_none() && self.broken.is_none();
+        let Some(part) = self.parts.get_mut(i) else { return Ok(()) };
         match tag {
-            b'D' if healthy => {
-                self.rows += 1;
-                self.out.extend_from_slice(message);
+            b'D' if part.ended => return Err("a row after the end"),
+            b'D' => {
+                let count = body.first_chunk().map(|n| u16::from_be_bytes(*n));
+                if part.columns.is_none() || part.columns != count {
+                    return Err("a row has other columns than were described");
+                }
+                if healthy {
+                    self.rows += 1;
+                    self.out.extend_from_slice(message);
+                }
             }
-            b'T' if healthy => self.description(i, body, message),
-            b'C' if healthy => {
-                let text = parse_command_tag(body).unwrap_or_default();
+            b'T' if part.columns.is_some() || part.ended => return Err("a second description"),
+            b'T' => self.description(i, body, message)?,
+            b'C' => {
+                let text = parse_command_tag(body).map_err(|_| "CommandComplete is no text")?;
+                if std::mem::replace(&mut part.ended, true) {
+                    return Err("a statement ended twice");
+                }
                 // The count is our own; what is left is the verb.
                 self.verb = match rows_of_tag(text) {
                     Some(_) => text.rsplit_once(' ').map_or(text, |(verb, _)| verb).to_owned(),
@@ -296,7 +333,8 @@ impl Scatter {
                 };
             }
             b'E' => {
-                let fields = ErrorFields::parse(body).unwrap_or_default();
+                let fields = error_of(body).ok_or("a malformed ErrorResponse")?;
+                part.ended = true;
                 if fields.is_fatal() {
                     self.lost(i, Some(&fields));
                 } else if healthy {
@@ -307,30 +345,38 @@ impl Scatter {
             }
             b'N' if healthy => self.out.extend_from_slice(message),
             b'S' => {
-                if let Some(part) = self.parts.get_mut(i) {
-                    part.leased.note_parameter(body);
-                }
+                part.leased.note_parameter(body).map_err(|_| "a malformed ParameterStatus")?;
             }
             b'Z' => {
-                if let Some(part) = self.parts.get_mut(i) {
-                    part.done = true;
-                    if body.first() == Some(&TransactionStatus::Idle.byte())
-                        && part.up.is_empty()
-                        && !self.cancelled
-                    {
-                        // A cancel under way could still hit whoever is lent it next.
-                        part.leased.mark_clean(Instant::now());
-                    }
+                let status = match body {
+                    [status] => TransactionStatus::from_byte(*status).ok_or("an unknown status")?,
+                    _ => return Err("a malformed ReadyForQuery"),
+                };
+                if !part.ended {
+                    return Err("ReadyForQuery before the end of the statement");
+                }
+                part.done = true;
+                let idle = status == TransactionStatus::Idle;
+                if idle && part.up.is_empty() && part.down.is_empty() && !self.cancelled {
+                    // A cancel under way could still hit whoever is lent it next.
+                    part.leased.mark_clean(Instant::now());
                 }
             }
-            _ => {}
+            b'1' | b'2' | b'3' | b'n' | b'N' | b'A' => {}
+            _ => return Err("a message of an unexpected type"),
         }
+        Ok(())
     }
 
     /// All shards must describe the same columns; which table they come from has another number on each.
-    fn description(&mut self, i: usize, body: &[u8], message: &[u8]) {
-        let Ok(mut columns) = parse_row_description(body) else { return };
+    fn description(&mut self, i: usize, body: &[u8], message: &[u8]) -> Result<(), &'static str> {
+        let mut columns = parse_row_description(body).map_err(|_| "a malformed RowDescription")?;
         columns.iter_mut().for_each(|c| c.table_oid = 0);
+        let Some(part) = self.parts.get_mut(i) else { return Ok(()) };
+        part.columns = Some(columns.len() as u16); // its count is a u16
+        if self.failed.is_some() || self.broken.is_some() {
+            return Ok(());
+        }
         match &self.columns {
             None => {
                 self.columns = Some(columns);
@@ -340,10 +386,21 @@ impl Scatter {
             }
             Some(first) if *first == columns => {}
             Some(_) => {
-                let shard =
-                    self.parts.get(i).map(|p| p.leased.server().shard_name.clone()).unwrap_or_default();
+                let shard = part.leased.server().shard_name.clone();
                 self.fail(ScatterError::Shape { shard });
             }
+        }
+        Ok(())
+    }
+
+    /// A server broke the protocol: its connection is closed.
+    fn broke(&mut self, i: usize, what: String) {
+        let Some(part) = self.parts.get_mut(i) else { return };
+        part.done = true;
+        let server = part.leased.server().clone();
+        server.report_broken(&what);
+        if self.failed.is_none() {
+            self.fail(ScatterError::Protocol { address: server.config.address(), what });
         }
     }
 
@@ -370,9 +427,25 @@ impl Scatter {
         if std::mem::replace(&mut self.cancelled, true) {
             return;
         }
+        self.limit = Some(Box::pin(tokio::time::sleep(CANCEL_GRACE)));
         for part in self.parts.iter().filter(|p| !p.done) {
             let target = part.leased.cancel.clone();
             tokio::spawn(async move { target.cancel().await });
+        }
+    }
+
+    /// The time is over: first the shards are told to stop, then nobody waits for them any more.
+    fn too_late(&mut self) {
+        self.limit = None;
+        if !self.cancelled {
+            return self.cancel_all();
+        }
+        for part in self.parts.iter_mut().filter(|p| !p.done) {
+            part.done = true; // and dirty: closed
+            if self.failed.is_none() {
+                let address = part.leased.server().config.address();
+                self.broken.get_or_insert(ScatterError::Deaf { address });
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::wire::{ErrorFields, Frame, FrontendWriter as _, next_frame, parse_par
 /// No message of a login is longer, bytes: a server that sends more is none.
 const MAX_MESSAGE: usize = 64 * 1024;
 /// libpq knows about a dozen; more than this is a server that never becomes ready.
-const MAX_PARAMETERS: usize = 1000;
+pub(super) const MAX_PARAMETERS: usize = 1000;
 const PROTOCOL_3_0: u32 = 3 << 16;
 
 /// Logs in. Not cancel safe: the stream is gone.

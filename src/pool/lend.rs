@@ -56,7 +56,17 @@ impl bb8::ManageConnection for Manager {
         let place = place.await.map_err(|_| full())?.map_err(|_| full())?;
         self.may_open()?;
         let era = self.life.era.load(Acquire);
-        let opened = connect(&self.endpoint).await.map_err(|e| Arc::new(OpenError::Connect(e)))?;
+        let connect = async || connect(&self.endpoint).await.map_err(|e| Arc::new(OpenError::Connect(e)));
+        let mut opened = connect().await?;
+        if !opened.leftover.is_empty() {
+            // Something unasked, such as a notice, came in that very moment: rare enough to open another.
+            opened = connect().await?;
+        }
+        if !opened.leftover.is_empty() {
+            let why = "it says more after ReadyForQuery than it was asked";
+            let error = ConnectError::protocol(self.endpoint.address(), why);
+            return Err(Arc::new(OpenError::Connect(error)));
+        }
         // bb8's own lifetime has no jitter: a herd opened together would be closed together.
         let life = self.settings.max_lifetime.mul_f64(1.0 - 0.1 * rand::rng().random::<f64>());
         let prepared = self.settings.prepared_statements;

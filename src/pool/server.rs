@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::auth::MAX_PARAMETERS;
 use super::prepared::{PreparedSet, StatementKey};
 use super::settings::Settings;
 use super::stream::Stream;
@@ -244,8 +245,8 @@ impl ServerConn {
         matches!(self.stream.poll_idle(&mut unasked), Idle::Quiet)
     }
 
-    /// Runs simple queries of the proxy's own and waits for their end; rows are dropped. Not cancel safe: the
-    /// connection stays dirty if the future is dropped.
+    /// Runs simple queries of the proxy's own and waits for their end, within `connect_timeout`; rows are dropped. Not
+    /// cancel safe: the connection stays dirty if the future is dropped.
     ///
     /// # Errors
     /// [`ServerError`]; after `Sql` the connection may go on.
@@ -267,6 +268,12 @@ impl ServerConn {
     /// # Errors
     /// As [`ServerConn::run`]; the first, when all have been answered.
     pub async fn ask_all(&mut self, all: &[&str]) -> Result<(TransactionStatus, Vec<String>), ServerError> {
+        let limit = self.cancel.endpoint.connect_timeout;
+        let asked = tokio::time::timeout(limit, self.ask_in_turn(all)).await;
+        asked.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?
+    }
+
+    async fn ask_in_turn(&mut self, all: &[&str]) -> Result<(TransactionStatus, Vec<String>), ServerError> {
         let (mut values, mut owed) = (Vec::new(), all.len());
         let was_dirty = std::mem::replace(&mut self.dirty, true);
         self.unnamed = None; // a simple Query destroys it
@@ -286,8 +293,9 @@ impl ServerConn {
                         }
                         failed.get_or_insert(fields);
                     }
-                    b'S' => drop(self.note_parameter(&frame.body)),
+                    b'S' => drop(self.note_parameter(&frame.body)?),
                     b'D' => values.push(first_value(&frame.body).unwrap_or_default()),
+                    b'N' | b'A' | b'T' | b'C' | b'I' => {}
                     b'Z' if owed > 1 => owed -= 1,
                     b'Z' => {
                         let status = frame.body.first().and_then(|b| TransactionStatus::from_byte(*b));
@@ -295,10 +303,13 @@ impl ServerConn {
                             message: "ReadyForQuery",
                             what: "unknown status",
                         })?;
+                        if let Some(&tag) = buf.first() {
+                            return Err(WireError::OutOfTurn { tag }.into()); // dirty: closed
+                        }
                         self.dirty = was_dirty;
                         return failed.map_or(Ok((status, values)), |fields| Err(ServerError::Sql(fields)));
                     }
-                    _ => {}
+                    tag => return Err(WireError::OutOfTurn { tag }.into()),
                 }
             }
             if self.stream.read_buf(&mut buf).await? == 0 {
@@ -308,16 +319,23 @@ impl ServerConn {
     }
 
     /// Takes note of a ParameterStatus body. Says whether it is for a client too.
-    pub fn note_parameter(&mut self, body: &[u8]) -> bool {
-        let Ok((name, value)) = parse_parameter_status(body) else { return true };
+    ///
+    /// # Errors
+    /// [`WireError`] if it is malformed, or names more parameters than any server has: close the connection.
+    pub fn note_parameter(&mut self, body: &[u8]) -> Result<bool, WireError> {
+        let (name, value) = parse_parameter_status(body)?;
         if name == IN_HOT_STANDBY {
             self.standby = Some(value == "on");
-            return false; // the herd as one server is never in recovery
+            return Ok(false); // the herd as one server is never in recovery
         }
-        if self.parameters.get(name).is_none_or(|old| old != value) {
+        let known = self.parameters.get(name);
+        if known.is_none() && self.parameters.len() >= MAX_PARAMETERS {
+            return Err(WireError::Malformed { message: "ParameterStatus", what: "there are too many" });
+        }
+        if known.is_none_or(|old| old != value) {
             Arc::make_mut(&mut self.parameters).insert(name.to_owned(), value.to_owned());
         }
-        true
+        Ok(true)
     }
 
     /// Whether the server's session settings already are those of `wanted`.
@@ -336,9 +354,7 @@ impl ServerConn {
     pub async fn apply(&mut self, wanted: &Arc<Settings>) -> Result<(), ServerError> {
         if !self.is_applied(wanted) {
             self.applied = Some(Settings::unknown());
-            let script = wanted.script();
-            let done = tokio::time::timeout(self.cancel.endpoint.connect_timeout, self.run(&script)).await;
-            done.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
+            self.run(&wanted.script()).await?;
         }
         self.applied = Some(wanted.clone());
         Ok(())

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::cancels::{CancelSlot, KILL, LEAVE, REFRESH, STALE};
 use super::crowd::Seat;
 use super::ears::{Ears, Intents};
+use super::lost::lost_while_idle;
 use super::measure::Measured;
 use super::pins::Pins;
 use super::prepared::{ClientStatement, Named, Portal};
@@ -476,20 +477,7 @@ impl Client {
                 drop(x.finishes.take());
                 None
             }
-            Event::ServerLost(lost) => {
-                let server = server.server();
-                let text = lost.said.as_ref().map_or_else(
-                    || "terminating connection: the server connection of this session was lost".to_owned(),
-                    |fields| fields.message.clone(),
-                );
-                server.report_loss(lost.said.as_ref(), &text);
-                let report = ErrorReport::fatal(SqlState::ADMIN_SHUTDOWN, text).with_detail(format!(
-                    "Server {} of shard \"{}\".",
-                    server.config.address(),
-                    server.shard_name
-                ));
-                Some(Woke::Late(Box::new(report)))
-            }
+            Event::ServerLost(lost) => Some(Woke::Late(Box::new(lost_while_idle(server.server(), &lost)))),
         }
     }
 

@@ -1,8 +1,6 @@
 //! A statement that many shards answer at once: their leases, and the end of it.
 //! Must not know how rows are passed on.
 
-use std::io;
-
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
@@ -34,7 +32,8 @@ impl Client {
             };
             let on: SmallVec<[On; 8]> = leases.iter().map(on).collect();
             let start = Moment::now();
-            let outcome = self.run_scatter(Scatter::new(leases, &plan.request), began).await;
+            let limit = self.config.timeouts.query.map(|limit| began + limit);
+            let outcome = Scatter::new(leases, &plan.request).run(&mut self.stream, limit).await;
             self.cancel.clear().await;
             let rows = match &outcome {
                 Ok(Outcome::Complete(rows)) => Some(*rows),
@@ -74,19 +73,6 @@ impl Client {
             }
         }
         Ok(leases)
-    }
-
-    /// Within `timeouts.query_ms`: after that the shards are asked to cancel, and answer with their own 57014.
-    async fn run_scatter(&mut self, scatter: Scatter, began: Instant) -> io::Result<Outcome> {
-        let Some(limit) = self.config.timeouts.query else { return scatter.run(&mut self.stream).await };
-        let mut run = std::pin::pin!(scatter.run(&mut self.stream));
-        match tokio::time::timeout_at(began + limit, &mut run).await {
-            Ok(outcome) => outcome,
-            Err(_) => {
-                self.cancel.cancel().await;
-                run.await
-            }
-        }
     }
 
     pub(super) async fn lease_part(&mut self, shard: ShardId) -> Result<Leased, ErrorReport> {

@@ -1,13 +1,17 @@
 //! A server is lost under a client: a read is tried elsewhere, all else is told what is known of it.
 //! Must not know how a server is found.
 
+use std::io::ErrorKind;
+
 use bytes::BytesMut;
 
 use super::client::{Client, Flow};
 use super::txn::Txn;
+use crate::cluster::ServerState;
+use crate::config::PoolMode;
 use crate::exec::Lost;
 use crate::stats::{ErrorEvent, On};
-use crate::wire::{BackendWriter, ErrorFields, ErrorReport, SqlState};
+use crate::wire::{BackendWriter, ErrorFields, ErrorReport, SqlState, TransactionStatus};
 
 /// A statement of which a dying server cannot have done anything is tried on this many others.
 pub(super) const RETRIES: u8 = 3;
@@ -16,6 +20,9 @@ impl Client {
     /// The server is gone: a read is tried elsewhere if the client has seen nothing yet, all else is told.
     pub(super) async fn server_lost(&mut self, lost: Lost) -> Flow {
         self.note_done();
+        if !self.x.is_under_way() {
+            return self.lost_after_all(&lost).await;
+        }
         let Some(server) = self.server.take() else { return Flow::End };
         self.turn.copy_torn = false;
         self.cancel.clear().await;
@@ -24,12 +31,8 @@ impl Client {
         let kept = !self.turn.new_pins.is_empty();
         self.lost_with_state(&server);
         drop(server); // dirty: closed
-        let why = match (&lost.said, &lost.io) {
-            (Some(fields), _) => fields.message.clone(),
-            (None, Some(io)) => io.to_string(),
-            (None, None) => "the server closed the connection unexpectedly".to_owned(),
-        };
-        state.report_loss(lost.said.as_ref(), &why);
+        let why = why_lost(&lost);
+        note_loss(&state, &lost, &why);
         let address = state.config.address();
         let torn = self.x.is_torn();
         let answered = self.x.has_answered();
@@ -48,6 +51,7 @@ impl Client {
             && !was_open
             && !kept
             && !answered
+            && !self.turn.late // its time is over
             && self.turn.retries < RETRIES
             && !self.replay.is_empty()
         {
@@ -96,6 +100,25 @@ impl Client {
         self.flush().await
     }
 
+    /// All was answered, and then the server left, or said what nobody had asked for. The client need not know, unless
+    /// something of its own is there.
+    async fn lost_after_all(&mut self, lost: &Lost) -> Flow {
+        let Some(server) = &self.server else { return Flow::End };
+        let state = server.server().clone();
+        self.x.drop_rest();
+        let idle = self.x.status().unwrap_or(TransactionStatus::Idle) == TransactionStatus::Idle;
+        if idle && self.turn.new_pins.is_empty() && self.pool_mode() == PoolMode::Transaction {
+            note_loss(&state, lost, &why_lost(lost));
+            self.turn.spoiled = true; // closed when the turn is over
+            return Flow::Continue;
+        }
+        self.server = None; // dirty: closed
+        self.cancel.clear().await;
+        self.unclaim();
+        self.farewell(&lost_while_idle(&state, lost)).await;
+        Flow::End
+    }
+
     pub(super) fn try_again(&mut self, replay: BytesMut) {
         self.forget_flights();
         self.turn.retries += 1;
@@ -112,6 +135,35 @@ impl Client {
         self.take_current(); // it is in what was kept
         inbuf.extend_from_slice(&self.inbuf);
         self.inbuf = inbuf;
+    }
+}
+
+fn why_lost(lost: &Lost) -> String {
+    match (&lost.said, &lost.io) {
+        (Some(fields), _) => fields.message.clone(),
+        (None, Some(io)) => io.to_string(),
+        (None, None) => "the server closed the connection unexpectedly".to_owned(),
+    }
+}
+
+/// Takes note of the loss of a server that holds something of an idle client; what the client is told.
+pub(super) fn lost_while_idle(server: &ServerState, lost: &Lost) -> ErrorReport {
+    let text = lost.said.as_ref().map_or_else(
+        || "terminating connection: the server connection of this session was lost".to_owned(),
+        |fields| fields.message.clone(),
+    );
+    note_loss(server, lost, &text);
+    ErrorReport::fatal(SqlState::ADMIN_SHUTDOWN, text).with_detail(format!(
+        "Server {} of shard \"{}\".",
+        server.config.address(),
+        server.shard_name
+    ))
+}
+
+fn note_loss(server: &ServerState, lost: &Lost, why: &str) {
+    match &lost.io {
+        Some(io) if io.kind() == ErrorKind::InvalidData => server.report_broken(why),
+        Some(_) | None => server.report_loss(lost.said.as_ref(), why),
     }
 }
 

@@ -161,7 +161,9 @@ impl Client {
                     };
                     match Box::pin(tokio::time::timeout_at(end, poll)).await {
                         Ok(event) => event,
-                        Err(_) if self.turn.late && self.x.is_owed() => Event::ServerLost(deaf()),
+                        Err(_) if self.turn.late && self.x.is_waiting_for_server() => {
+                            Event::ServerLost(deaf())
+                        }
                         Err(_) => {
                             Box::pin(self.too_late()).await;
                             continue;
@@ -199,7 +201,7 @@ impl Client {
 impl Client {
     /// The statement has run for longer than `timeouts.query_ms`.
     async fn too_late(&mut self) {
-        if self.x.is_owed() {
+        if self.x.is_waiting_for_server() {
             // The server answers with its own 57014, which ends the statement in order.
             self.turn.late = true;
             self.cancel.cancel().await;

@@ -40,6 +40,12 @@ pub enum WireError {
         /// The length field as sent (it counts itself).
         len: u32,
     },
+    /// A message that its sender may not send now.
+    #[error("message type \"{}\" out of turn", .tag.escape_ascii())]
+    OutOfTurn {
+        /// The message type byte.
+        tag: u8,
+    },
     /// A body that is not what its type promises.
     #[error("malformed {message} message: {what}")]
     Malformed {
