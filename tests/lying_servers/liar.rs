@@ -125,7 +125,7 @@ impl Talk {
         if startup.starts_with(&[4, 210, 22, 46]) {
             server.write_u32(startup.len() as u32 + 4).await?;
             server.write_all(&startup).await?;
-            server.read(&mut [0]).await?; // a cancel request: passed on
+            server.read_to_end(&mut Vec::new()).await?; // a cancel request: passed on
             return Ok(());
         }
         let as_app = startup.windows(9).any(|w| w == b"user\0app\0");
