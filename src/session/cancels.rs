@@ -79,14 +79,18 @@ enum Waiting {
 pub(super) struct GivenUp;
 
 impl Cancels {
-    /// A slot with a fresh key from the system's generator; `None` if that fails.
-    pub(super) fn register(&self, long: bool) -> Option<Arc<CancelSlot>> {
+    /// A slot with a fresh key from the system's generator; `None` if that fails. `wanted`: its number, if it is free.
+    pub(super) fn register(&self, long: bool, wanted: Option<u32>) -> Option<Arc<CancelSlot>> {
         let mut key = vec![0u8; if long { LONG_KEY } else { SHORT_KEY }];
         rand::rngs::OsRng.try_fill_bytes(&mut key).ok()?;
         let mut sessions = self.sessions.lock();
+        let free = |id: &u32| *id != 0 && !sessions.contains_key(id);
         let id = loop {
+            if let Some(id) = wanted.filter(free) {
+                break id;
+            }
             let id = self.next.fetch_add(1, Relaxed).wrapping_add(1) & 0x7fff_ffff;
-            if id != 0 && !sessions.contains_key(&id) {
+            if free(&id) {
                 break id;
             }
         };
@@ -273,17 +277,20 @@ mod tests {
     #[test]
     fn keys_differ_and_compare_by_content() {
         let cancels = Cancels::default();
-        let (a, b) = (cancels.register(true).unwrap(), cancels.register(true).unwrap());
+        let (a, b) = (cancels.register(true, None).unwrap(), cancels.register(true, None).unwrap());
         assert_ne!(a.id, b.id);
         assert_ne!(a.key, b.key);
         assert_eq!(a.key.len(), LONG_KEY);
+        let pid = cancels.register(false, Some(4711)).unwrap();
+        let other = cancels.register(false, Some(4711)).unwrap();
+        assert!(pid.id == 4711 && other.id != 4711 && pid.key != other.key);
         assert!(equal(&a.key, &a.key.clone()) && !equal(&a.key, &b.key) && !equal(&a.key, &a.key[..4]));
     }
 
     #[tokio::test]
     async fn a_request_with_a_wrong_key_or_number_is_not_delivered() {
         let cancels = Cancels::default();
-        let slot = cancels.register(false).unwrap();
+        let slot = cancels.register(false, None).unwrap();
         assert!(cancels.deliver(slot.id, &slot.key).await);
         assert!(!cancels.deliver(slot.id, b"none").await);
         assert!(!cancels.deliver(slot.id + 1, &slot.key).await);

@@ -92,6 +92,8 @@ pub(super) struct Standing {
     pub(super) pass: Option<Arc<PassThrough>>,
     /// Counted until it is dropped.
     pub(super) _seat: Seat,
+    /// In session pooling over one shard: the server of this session, until it is first at work.
+    pub(super) fixed: Option<Leased>,
 }
 
 /// A server that stays with the client.
@@ -501,6 +503,8 @@ impl Client {
 
     /// Gives back what can be given back; cancels what still runs.
     pub(super) async fn finish(&mut self) {
+        // First of all: the number may be that of its server, which another session takes next.
+        self.proxy.cancels().remove(self.cancel.id);
         self.cancel.clear().await;
         let whole = self.x.up.is_empty() && !self.turn.copy_torn;
         let drained = whole && !self.x.is_owed() && !self.x.is_batch_open() && !self.x.is_copy_in();
@@ -515,7 +519,6 @@ impl Client {
             }
         }
         self.kept.drain(..).for_each(Kept::release);
-        self.proxy.cancels().remove(self.cancel.id);
     }
 
     /// What ReadyForQuery says when the proxy answers by itself.

@@ -11,7 +11,7 @@ use crate::cluster::ServerState;
 use crate::config::PoolMode;
 use crate::exec::Lost;
 use crate::stats::{ErrorEvent, On};
-use crate::wire::{BackendWriter, ErrorFields, ErrorReport, SqlState, TransactionStatus};
+use crate::wire::{BackendWriter, ErrorFields, ErrorReport, Severity, SqlState, TransactionStatus};
 
 /// A statement of which a dying server cannot have done anything is tried on this many others.
 pub(super) const RETRIES: u8 = 3;
@@ -46,6 +46,12 @@ impl Client {
         let wrote = std::mem::take(&mut self.turn.wrote) || std::mem::take(&mut self.turn.batch_wrote);
         if torn {
             return Flow::End; // half a row was passed on: only the end of the connection is honest
+        }
+        if self.is_of_one_server() {
+            let unknown = if was_open { self.turn.committing } else { wrote };
+            let report = lost_report(&lost, why, &address, &state.shard_name, unknown, was_open);
+            self.count_lost(On { server: state.slot, shard: state.shard, is_replica });
+            return self.lost_with_session(&lost, report).await;
         }
         if self.turn.only_reads
             && !was_open
@@ -116,6 +122,16 @@ impl Client {
         self.cancel.clear().await;
         self.unclaim();
         self.farewell(&lost_while_idle(&state, lost)).await;
+        Flow::End
+    }
+
+    /// In session pooling the session ends with its server, in that one's own words if it has said any.
+    async fn lost_with_session(&mut self, lost: &Lost, mut report: ErrorReport) -> Flow {
+        if let Some(said) = &lost.said {
+            report = ErrorReport::fatal(said.sqlstate(), said.message.clone());
+        }
+        report.severity = Severity::Fatal;
+        self.farewell(&report).await;
         Flow::End
     }
 

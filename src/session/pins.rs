@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::adopt;
-use super::client::{Client, Kept};
+use super::client::{Client, Kept, Place};
 use crate::cluster::Leased;
 use crate::config::PoolMode;
 use crate::pool::ServerError;
@@ -143,6 +143,13 @@ impl Client {
             self.ending = Some(Box::new(too_many(server)));
         }
         Ok(pins)
+    }
+
+    /// Whether the session is one server's from login to end.
+    pub(super) fn is_of_one_server(&self) -> bool {
+        let Place::Database { served, .. } = &self.place else { return false };
+        let config = served.cluster.config();
+        config.pool_mode == PoolMode::Session && config.map.is_single()
     }
 
     /// Whether all that the session does happens on the one server that it keeps.

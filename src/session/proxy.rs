@@ -25,6 +25,7 @@ use tokio::sync::watch;
 use super::cancels::{CancelSlot, Cancels, LEAVE, REFRESH};
 use super::client::{Place, Standing};
 use super::crowd::{Crowd, Seat};
+use super::join::unless_gone;
 use super::lookup::Lookups;
 use super::prepared::Named;
 use super::rest::Resting;
@@ -34,8 +35,8 @@ use super::watch::watch;
 use super::{ADMIN_DATABASE, Admission, Admitted, Door, DoorError, admit};
 use crate::admin;
 use crate::catalog::Catalog;
-use crate::cluster::Cluster;
-use crate::config::Config;
+use crate::cluster::{Cluster, Leased, Need};
+use crate::config::{Config, PoolMode};
 use crate::pool::{ServerTlsSettings, TlsSetupError};
 use crate::route::Router;
 use crate::shard::{Map, ShardId};
@@ -371,8 +372,14 @@ impl Proxy {
         application: Option<&str>,
     ) -> Option<(Resting, BytesMut)> {
         let generation = self.generation.load(Acquire);
-        let prepared = self.prepare(&admitted).await;
-        let (place, vars, report, seat) = match prepared {
+        let prepared = match self.prepare(&admitted).await {
+            Ok(prepared) => {
+                let fixed = fixed_server(&prepared.0);
+                unless_gone(&admitted.stream, fixed).await?.map(|fixed| (prepared, fixed))
+            }
+            Err(report) => Err(report),
+        };
+        let ((place, vars, report, seat), fixed) = match prepared {
             Ok(prepared) => prepared,
             Err(mut report) => {
                 report.severity = crate::wire::Severity::Fatal;
@@ -386,7 +393,7 @@ impl Proxy {
                 return None;
             }
         };
-        let cancel = self.cancels.register(admitted.protocol_minor >= 2)?;
+        let cancel = self.cancels.register(admitted.protocol_minor >= 2, fixed.as_ref().map(|f| f.pid))?;
         if *self.shutdown.borrow() > Shutdown::No {
             cancel.ask(LEAVE); // it came in at the last moment
         }
@@ -424,7 +431,7 @@ impl Proxy {
             router: None,
             place,
             user: admitted.user,
-            standing: Box::new(Standing { pass: admitted.pass, _seat: seat }),
+            standing: Box::new(Standing { pass: admitted.pass, _seat: seat, fixed }),
             stats,
             cancel,
             stream: admitted.stream,
@@ -511,6 +518,18 @@ fn refuse_syn(listener: &TcpListener) -> std::io::Result<()> {
 #[cfg(not(target_os = "linux"))]
 fn refuse_syn(_: &TcpListener) -> std::io::Result<()> {
     Err(std::io::ErrorKind::Unsupported.into())
+}
+
+/// In session pooling over one shard a client has one server from its login on, and bears that server's process id:
+/// what `pg_backend_pid()` and notifications say is then true of it.
+async fn fixed_server(place: &Place) -> Result<Option<Leased>, ErrorReport> {
+    let Place::Database { served, pools } = place else { return Ok(None) };
+    let config = served.cluster.config();
+    if config.pool_mode != PoolMode::Session || !config.map.is_single() {
+        return Ok(None);
+    }
+    let leased = served.cluster.lease(pools, config.map.default_shard, Need::PRIMARY).await;
+    leased.map(Some).map_err(|error| error.report())
 }
 
 /// What a client starts with.

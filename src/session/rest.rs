@@ -14,7 +14,8 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
 use super::cancels::CancelSlot;
-use super::client::{Client, Flow, Place, Standing, Turn, Woke, asked};
+use super::client::{Client, Flow, Kept, Place, Standing, Turn, Woke, asked};
+use super::pins::Pins;
 use super::prepared::{ClientStatement, Named};
 use super::proxy::Proxy;
 use super::txn::Txn;
@@ -100,7 +101,8 @@ impl Resting {
             Poll::Ready(())
         })
         .await;
-        if !said.is_empty()
+        let has_server = slot.as_ref().is_some_and(|resting| resting.standing.fixed.is_some());
+        if (!said.is_empty() || has_server)
             && let Some(work) = Self::woken(slot, Woke::Data, said)
         {
             *slot = work.await;
@@ -175,7 +177,8 @@ async fn work(resting: Resting, said: BytesMut) -> Option<Resting> {
                 client.part(woke).await;
                 return None;
             }
-            Poll::Pending => return Some(client.lie_down()),
+            Poll::Pending if client.may_rest() => return Some(client.lie_down()),
+            Poll::Pending => {}
         }
     }
     loop {
@@ -243,6 +246,8 @@ impl Client {
             statements,
             writes,
         } = resting;
+        let mut standing = standing;
+        let fixed = standing.fixed.take().map(|leased| Kept { leased, pins: Pins::new() });
         let Tools { mut x, turn, inbuf, replay } = Tools::take_up();
         x.finishes.measure(config.statistics);
         if let Place::Database { served, .. } = &place
@@ -267,7 +272,7 @@ impl Client {
             reported,
             txn: Txn::None,
             server: None,
-            kept: SmallVec::new(),
+            kept: fixed.into_iter().collect(),
             statements,
             portals: Named::default(),
             writes,

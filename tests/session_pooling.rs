@@ -1,0 +1,129 @@
+//! Session pooling: a client and its server are one from login to end, whatever becomes of either.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Changes, Front, PATIENCE, Raw, eventually, failure, rows};
+use pgherd::wire::FrontendWriter;
+use tokio_postgres::NoTls;
+
+async fn session(pool: &'static str) -> Front {
+    Front::plain(0, Changes { pool, database: "mode = \"session\"", ..Changes::default() }).await
+}
+
+fn pid(raw: &Raw) -> u32 {
+    u32::from_be_bytes(raw.key[..4].try_into().unwrap())
+}
+
+async fn ask(raw: &mut Raw, sql: &str) -> String {
+    raw.out.put_query(sql.as_bytes());
+    raw.ask().await
+}
+
+async fn own_pid(raw: &mut Raw) -> u32 {
+    raw.out.put_query(b"select pg_backend_pid()");
+    raw.send().await;
+    let mut found = 0;
+    while let Some((tag, body)) = raw.next().await {
+        match tag {
+            b'D' => found = String::from_utf8_lossy(&body[6..]).parse().unwrap(),
+            b'Z' => return found,
+            _ => {}
+        }
+    }
+    panic!("the session ended")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_bears_the_process_id_of_its_server() {
+    let front = session("size = 2\nmin_idle = 0").await;
+    let (mut a, mut b) = (Raw::connect(&front).await, Raw::connect(&front).await);
+    assert_ne!(pid(&a), pid(&b));
+    assert_eq!(own_pid(&mut a).await, pid(&a));
+    assert_eq!(own_pid(&mut b).await, pid(&b));
+    assert_eq!(ask(&mut a, "listen news").await, "LISTEN /I");
+    assert_eq!(ask(&mut b, "notify news").await, "NOTIFY /I");
+    let (tag, body) = a.next().await.unwrap();
+    assert_eq!((tag, &body[..4]), (b'A', &b.key[..4]), "by the process that notified");
+    // The next session has the server, and so the number; the key is another.
+    let key = a.key.clone();
+    drop(a);
+    let mut c = Raw::connect(&front).await;
+    assert_eq!(c.key[..4], key[..4]);
+    assert_ne!(c.key[4..], key[4..]);
+    assert_eq!(own_pid(&mut c).await, pid(&c));
+    assert_eq!(ask(&mut c, "notify news").await, "NOTIFY /I", "nobody listens any more");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancel_request_needs_the_key_of_the_session_that_has_the_server_now() {
+    let front = session("size = 1\nmin_idle = 0").await;
+    let first = front.connect().await;
+    let late = first.cancel_token();
+    drop(first);
+    let second = front.connect().await;
+    let token = second.cancel_token();
+    let (slept, ()) = tokio::join!(second.simple_query("select pg_sleep(0.2)"), async {
+        late.cancel_query(NoTls).await.unwrap();
+    });
+    slept.unwrap();
+    let (slept, ()) = tokio::join!(failure(&second, "select pg_sleep(60)"), async {
+        eventually("it runs", PATIENCE, async || {
+            let running = "select count(*) from pg_stat_activity where query = 'select pg_sleep(60)'";
+            (front.herd.primary(0).sql(running).await == ["1"]).then_some(())
+        })
+        .await;
+        token.cancel_query(NoTls).await.unwrap();
+    });
+    assert_eq!(slept.0, "57014");
+    assert_eq!(rows(&second, "select 1").await, ["1"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_ends_with_its_server_in_the_servers_words() {
+    let front = session("size = 3\nmin_idle = 0").await;
+    let killer = front.connect().await;
+    for busy in ["", "select pg_sleep(60)", "begin; select pg_sleep(60)"] {
+        let mut raw = Raw::connect(&front).await;
+        if !busy.is_empty() {
+            raw.out.put_query(busy.as_bytes());
+            raw.send().await;
+            eventually("it runs", PATIENCE, async || {
+                let running = format!(
+                    "select count(*) from pg_stat_activity where query = '{busy}' and wait_event = 'PgSleep'"
+                );
+                (front.herd.primary(0).sql(&running).await == ["1"]).then_some(())
+            })
+            .await;
+        }
+        let kill = format!("select pg_terminate_backend({})", pid(&raw));
+        assert_eq!(rows(&killer, &kill).await, ["t"]);
+        let mut last = None;
+        while let Some(message) = raw.next().await {
+            last = Some(message);
+        }
+        let (tag, body) = last.unwrap();
+        let said = String::from_utf8_lossy(&body).into_owned();
+        assert_eq!(tag, b'E', "{said}");
+        assert!(said.contains("FATAL") && said.contains("57P01"), "{said}");
+        assert!(said.contains("terminating connection due to administrator command"), "{said}");
+    }
+    assert_eq!(rows(&killer, "select 1").await, ["1"]);
+    let fresh = front.connect().await;
+    assert_eq!(rows(&fresh, "select 1").await, ["1"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_login_waits_for_a_server_and_says_so_when_none_comes() {
+    let front = session("size = 1\nmin_idle = 0\nqueue_timeout_ms = 300").await;
+    let first = front.connect().await;
+    let url = format!("host=127.0.0.1 port={} user=app password=app dbname=app", front.port);
+    let refused = tokio_postgres::connect(&url, NoTls).await.err().expect("there is no second server");
+    let refused = refused.as_db_error().unwrap_or_else(|| panic!("{refused:?}")).clone();
+    assert_eq!(refused.severity(), "FATAL");
+    let waiting = tokio::spawn(async move { tokio_postgres::connect(&url, NoTls).await.map(|_| ()) });
+    drop(first);
+    tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap().unwrap();
+}
