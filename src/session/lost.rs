@@ -27,6 +27,7 @@ impl Client {
         self.turn.copy_torn = false;
         self.cancel.clear().await;
         self.unclaim();
+        self.x.hold_ready(self.ears.is_some());
         let (state, is_replica) = (server.server().clone(), server.is_replica());
         let kept = !self.turn.new_pins.is_empty();
         self.lost_with_state(&server);

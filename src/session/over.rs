@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use tokio::time::Instant;
 
-use super::client::{Client, Place};
+use super::client::{Client, Flow, Place};
 use super::txn::{Open, Txn};
 use crate::shard::ShardId;
 use crate::stats::{ErrorEvent, StatementSlot};
@@ -36,8 +36,11 @@ impl Client {
                     self.intents_committed();
                 }
                 self.transaction_over().await;
+                self.x.hold_ready(self.ears.is_some());
                 if self.x.take_held() {
                     self.say_ready();
+                    // One who is gone is noticed when the next message is read.
+                    let _: Flow = self.flush().await;
                 }
             }
             status @ (TransactionStatus::InTransaction | TransactionStatus::Failed) => {
@@ -49,7 +52,9 @@ impl Client {
     /// The ReadyForQuery that was kept back, after the client's own notifications. Should something have been lost
     /// meanwhile, the session ends when it is idle.
     fn say_ready(&mut self) {
-        self.tell(None);
+        if self.ending.is_none() {
+            self.tell(None);
+        }
         let mut bytes = BytesMut::new();
         bytes.put_ready(TransactionStatus::Idle);
         self.x.say(bytes.freeze());

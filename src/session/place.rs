@@ -157,6 +157,11 @@ impl Client {
         if !plain {
             self.turn.barrier = true;
         }
+        let commits = matches!(statement.kind(), Kind::Commit { .. });
+        if matches!(statement.kind(), Kind::Ddl) || commits && self.turn.read_schema {
+            // Whoever hears that it is done, from this client too, may rely on it: the catalogs are read before.
+            self.x.hold_ready(true);
+        }
         self.turn.committing |= matches!(statement.kind(), Kind::Commit { .. } | Kind::TwoPhase);
         self.turn.effects.push(Effect { statement: statement.clone(), pin, sets });
         self.turn.effects.len() as u32
