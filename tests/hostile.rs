@@ -7,6 +7,10 @@
 #[path = "hostile/attack.rs"]
 mod attack;
 mod common;
+#[path = "hostile/mutate.rs"]
+mod mutate;
+#[path = "hostile/oracle.rs"]
+mod oracle;
 #[path = "hostile/script.rs"]
 mod script;
 #[path = "hostile/victim.rs"]
@@ -15,10 +19,12 @@ mod victim;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use attack::{Ending, attack};
-use common::{Changes, Front};
+use common::{Changes, Front, Herd, create_demo_tables};
+use mutate::{messages, mutated};
+use oracle::Oracle;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use script::conversations;
+use script::{committing, conversations};
 use victim::{Victims, check_whole, prepare};
 
 static PANICS: AtomicUsize = AtomicUsize::new(0);
@@ -95,4 +101,44 @@ async fn lengths_that_cannot_be_are_refused_at_once() {
         attack::must_be_closed(front.port, &length.to_be_bytes(), false).await;
     }
     check_whole(&front).await;
+}
+
+/// The proxy of one shard, which refuses nothing of SQL, beside a server alone with the same tables.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changed_conversations_commit_what_they_would_on_one_server_and_leave_nothing_behind() {
+    count_panics();
+    let (herd, alone) = tokio::join!(Herd::start(1, 0), Herd::start(1, 0));
+    create_demo_tables(&herd, 0).await;
+    create_demo_tables(&alone, 0).await;
+    herd.sql("alter table users alter partition_key set default 'A'").await;
+    let front = Front::over(herd, false, Changes { pool: POOL, ..Changes::default() }).await;
+    prepare(&front).await;
+    let alone = alone.shards.into_iter().next().unwrap().primary;
+    alone.sql("insert into users (user_id, name, email, partition_key) select 'victim_' || n, '0', 'e', 'A' from generate_series(0, 7) n").await;
+    let oracle = Oracle::new(&front, alone).await;
+    let victims = Victims::start(&front, 2).await;
+    // Without the startup packet: the login is left whole.
+    let all: Vec<_> = conversations()
+        .into_iter()
+        .filter(|(name, _)| !["encryption asked for", "login with a password"].contains(name))
+        .chain(committing())
+        .map(|(name, conversation)| (name, messages(&conversation)[1..].to_vec()))
+        .collect();
+    let others: Vec<_> = all.iter().flat_map(|(_, messages)| messages.clone()).collect();
+    let seed = std::env::var("PGHERD_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(0u64);
+    let (mut same, mut refused) = (0, 0);
+    for n in 0..400 * size() as u64 {
+        let mut rng = StdRng::seed_from_u64(seed + n);
+        let (name, messages) = &all[rng.random_range(0..all.len())];
+        let bytes = mutated(messages, &others, &mut rng);
+        match oracle.ask(&front, &bytes, &format!("{name}, seed {}", seed + n)).await {
+            true => same += 1,
+            false => refused += 1,
+        }
+    }
+    let checked = victims.stop().await;
+    check_whole(&front).await;
+    assert_eq!(PANICS.load(Relaxed), 0);
+    eprintln!("{same} conversations committed the same, {refused} were refused; {checked} honest answers");
+    assert!(checked > 100, "{checked}");
 }

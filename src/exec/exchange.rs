@@ -324,6 +324,12 @@ impl Exchange {
         self.hold_ready = hold;
     }
 
+    /// Whether a ReadyForQuery is kept back.
+    #[must_use]
+    pub fn is_holding(&self) -> bool {
+        self.held
+    }
+
     /// Whether a ReadyForQuery was kept back.
     pub fn take_held(&mut self) -> bool {
         std::mem::take(&mut self.held)

@@ -6,6 +6,8 @@ mod ear; // one listening connection
 mod exchange; // one client, one server, both directions
 mod expect; // what a server still owes
 mod finish; // how statements ended
+#[cfg(test)]
+mod fuzz_tests;
 mod notify; // who hears what
 mod order; // what a server may say now
 mod scatter; // one statement on many shards, rows concatenated

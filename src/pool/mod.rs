@@ -6,6 +6,8 @@ mod conn; // one connection: dial, TLS, login, cancel
 mod control; // control connections: probes, catalogs
 mod der; // the three fields of a certificate that rustls does not hand out
 mod error; // why a connection could not be opened
+#[cfg(test)]
+mod fuzz_tests;
 mod gate; // the pause of a database
 mod lend; // the queue and the pool
 mod prepared; // what a server holds prepared

@@ -194,6 +194,41 @@ impl ServerConn {
         }
     }
 
+    /// A connection to nobody, within a runtime.
+    #[cfg(test)]
+    pub(crate) fn of_nobody() -> Self {
+        let (stream, _) = tokio::net::UnixStream::pair().unwrap();
+        let endpoint = Endpoint {
+            host: String::new(),
+            port: 0,
+            database: String::new(),
+            user: String::new(),
+            password: None,
+            pass: None,
+            tls: super::ServerTlsSettings::disabled().unwrap(),
+            connect_timeout: std::time::Duration::from_secs(1),
+            parameters: Vec::new(),
+            keys: super::KeyCache::default(),
+        };
+        let opened = Opened {
+            stream: Stream::Unix(stream),
+            leftover: BytesMut::new(),
+            pid: 77,
+            secret: Bytes::new(),
+            parameters: Vec::new(),
+        };
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let stats = crate::stats::Stats::new().pool(crate::stats::PoolLabel {
+            database: String::new(),
+            shard: String::new(),
+            address: String::new(),
+            user: String::new(),
+            size: 1,
+        });
+        let life = (0, Instant::now() + std::time::Duration::from_secs(3600));
+        Self::new(opened, Arc::new(endpoint), NonZeroUsize::MIN, life, place, PinLimit::new(1), stats)
+    }
+
     /// Whether the server said it is in recovery (`in_hot_standby`, PostgreSQL 14 and later).
     #[must_use]
     pub fn is_standby(&self) -> Option<bool> {

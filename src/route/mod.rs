@@ -36,6 +36,8 @@ mod work;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod fuzz_tests;
+#[cfg(test)]
 mod lexical_tests;
 #[cfg(test)]
 mod router_tests;

@@ -67,6 +67,9 @@ impl Client {
     /// Works through the messages that are there.
     pub(super) fn feed(&mut self) -> Step {
         loop {
+            if self.x.is_holding() {
+                return Step::Drain; // what was kept back is said before anything else is answered
+            }
             let length = match self.next_message() {
                 Ok(Some(length)) => length,
                 Ok(None) => return Step::Wait,
@@ -145,6 +148,11 @@ impl Client {
     /// Whether the server may still ask for the COPY data that the client has sent ahead: it waits for the answer.
     fn copy_may_come(&mut self) -> bool {
         self.turn.copy_waits = !self.x.is_copy_in() && self.x.is_owed();
+        if !self.turn.copy_waits {
+            self.turn.flushed = false;
+        } else if self.x.is_batch_open() && !std::mem::replace(&mut self.turn.flushed, true) {
+            self.x.up.put_flush(); // of its own accord a server says only that it wants COPY data
+        }
         self.turn.copy_waits
     }
 
@@ -171,8 +179,19 @@ impl Client {
         }
     }
 
+    /// What was asked before is answered before the session ends, as by a server, which reads one message at a time.
+    fn answer_first(&mut self) -> Option<Step> {
+        if !self.x.is_owed() || self.x.is_copy_in() {
+            return None;
+        }
+        if self.x.is_batch_open() { self.settle_first() } else { Some(Step::Drain) }
+    }
+
     /// The client does not speak the protocol: it is told and the session ends.
     fn broken(&mut self, error: &WireError) -> Step {
+        if let Some(step) = self.answer_first() {
+            return step; // and then it is found again
+        }
         let report = ErrorReport::fatal(SqlState::PROTOCOL_VIOLATION, error.to_string());
         self.record_error(&report, None);
         if !self.x.is_owed() && !self.x.is_torn() {
@@ -186,8 +205,11 @@ impl Client {
         else {
             return Ok(Fed::Next);
         };
+        if matches!(tag, b'S' | b'H') && !body.is_empty() {
+            return Err(WireError::Malformed { message: "Sync or Flush", what: "its body should be empty" });
+        }
         match tag {
-            b'X' => return Ok(Fed::Until(Step::End)),
+            b'X' => return Ok(Fed::Until(self.answer_first().unwrap_or(Step::End))),
             b'c' | b'f' => {
                 if self.x.is_copy_in() {
                     self.x.up.extend_from_slice(frame);

@@ -14,6 +14,8 @@ mod effects; // what completed statements change
 mod extended; // Parse, Bind, Describe, Execute, Close
 mod fanout; // one statement on many shards
 mod feed; // from messages to what is sent
+#[cfg(test)]
+mod fuzz_tests;
 mod in_process; // sessions of the HTTP server
 mod join; // a server joins a turn
 mod local; // statements the proxy answers itself

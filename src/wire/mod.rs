@@ -5,6 +5,10 @@ mod backend;
 mod error;
 mod frame;
 mod frontend;
+#[cfg(test)]
+mod fuzz_tests;
+#[cfg(test)]
+pub(crate) mod fuzzing;
 mod sqlstate;
 
 pub use self::backend::{

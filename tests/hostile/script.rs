@@ -132,3 +132,49 @@ pub(crate) fn conversations() -> Vec<(&'static str, Conversation)> {
     });
     all
 }
+
+/// Conversations that commit: what is left of them when they are changed is what one server would have.
+pub(crate) fn committing() -> Vec<(&'static str, Conversation)> {
+    const INSERT: &str = "insert into audit_log (user_id, action) values";
+    let mut all = Vec::new();
+    let mut make = |name, fill: &dyn Fn(&mut Conversation)| {
+        let mut conversation = Conversation::default();
+        conversation.add(|out| out.put_slice(&startup()));
+        fill(&mut conversation);
+        all.push((name, conversation));
+    };
+    make("commits, simple", &|c| {
+        c.query(&format!("{INSERT} ('m', 'a')")).query("begin").query(&format!("{INSERT} ('m', 'b')"));
+        c.query("savepoint s").query(&format!("{INSERT} ('m', 'c')")).query("rollback to s").query("commit");
+        c.query(&format!("{INSERT} ('m', 'd')")).query("begin").query(&format!("{INSERT} ('m', 'e')"));
+        c.query("rollback").query(&format!("{INSERT} ('m', 'f')"));
+    });
+    make("commits, several in one", &|c| {
+        c.query(&format!("{INSERT} ('m', 'a'); {INSERT} ('m', 'b')"));
+        c.query(&format!("{INSERT} ('m', 'c'); select 1/0; {INSERT} ('m', 'd')"));
+        c.query(&format!("begin; {INSERT} ('m', 'e'); commit; {INSERT} ('m', 'f'); rollback"));
+    });
+    make("commits, extended", &|c| {
+        c.run("", &format!("{INSERT} ('m', 'a')"), 0).sync();
+        c.run("s", &format!("{INSERT} ('m', 'b')"), 0).run("", &format!("{INSERT} ('m', 'c')"), 0).sync();
+        c.add(|out| out.put_bind("", "s", &[0; 6])).add(|out| out.put_execute("", 0)).sync();
+        c.run("", &format!("{INSERT} ('m', 'd')"), 0).run("", "select 1/0", 0).sync();
+        c.add(|out| out.put_bind("", "s", &[0; 6])).add(|out| out.put_execute("", 0)).sync();
+        c.add(|out| out.put_target(b'C', DescribeTarget::Statement("s"))).sync();
+    });
+    make("commits, pipelined", &|c| {
+        c.run("", "begin", 0).run("", &format!("{INSERT} ('m', 'a')"), 0).sync();
+        c.run("", &format!("{INSERT} ('m', 'b')"), 0).run("", "commit", 0).sync();
+        c.run("", &format!("{INSERT} ('m', 'c')"), 0).add(FrontendWriter::put_flush).query("select 1");
+        c.run("", &format!("{INSERT} ('m', 'd')"), 0).sync().add(FrontendWriter::put_terminate);
+    });
+    make("commits, copy", &|c| {
+        c.query("copy audit_log (user_id, action) from stdin");
+        c.add(|out| out.put_frame(b'd', b"m\ta\nm\tb\n")).add(|out| out.put_frame(b'd', b"m\tc\n"));
+        c.add(|out| out.put_frame(b'c', b"")).query(&format!("{INSERT} ('m', 'd')"));
+        c.run("", "copy audit_log (user_id, action) from stdin", 0);
+        c.add(|out| out.put_frame(b'd', b"m\te\n")).add(|out| out.put_frame(b'c', b"")).sync();
+        c.query(&format!("{INSERT} ('m', 'f')"));
+    });
+    all
+}

@@ -1,0 +1,1 @@
+select * from public.users u where u.user_id = E'\x61' and id in (1, 2.5, 1e3, 0x1f, 1_000)

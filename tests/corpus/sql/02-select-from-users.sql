@@ -1,0 +1,1 @@
+SELECT * FROM "users" WHERE "user_id" = U&'\0061' UESCAPE '!'

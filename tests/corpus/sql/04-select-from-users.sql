@@ -1,0 +1,1 @@
+SELECT * FROM users WHERE user_id = $tag$a$ $tag$ AND name = 'it''s'

@@ -1,0 +1,1 @@
+SELECT * FROM orders JOIN users USING (user_id) WHERE user_id = 'user_2'

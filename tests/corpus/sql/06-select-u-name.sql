@@ -1,0 +1,1 @@
+SELECT u.name, o.amount FROM users u LEFT JOIN orders o ON u.user_id = o.user_id WHERE u.user_id IN ('b', 'c') ORDER BY 2 DESC NULLS LAST LIMIT 5 OFFSET 1

@@ -1,0 +1,1 @@
+SELECT user_id FROM users WHERE user_id = ANY ('{a,b}') OR user_id = ANY (ARRAY['c', $1])

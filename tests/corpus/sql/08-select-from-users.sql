@@ -1,0 +1,1 @@
+SELECT * FROM users WHERE (user_id, partition_key) = ('a', 'D') AND NOT (name <> 'x' OR email IS NULL)

@@ -1,0 +1,1 @@
+UPDATE users SET name = 'x' WHERE user_id = 'a' RETURNING *

@@ -1,0 +1,1 @@
+DELETE FROM ONLY orders WHERE user_id = $1::varchar AND amount BETWEEN 1 AND 2

@@ -1,0 +1,1 @@
+INSERT INTO users (user_id, name, email) VALUES ('a', 'n', 'e') ON CONFLICT DO NOTHING RETURNING user_id

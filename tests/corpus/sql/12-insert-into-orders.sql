@@ -1,0 +1,1 @@
+INSERT INTO orders (user_id, order_id, amount) VALUES ('a', 'o1', 5), ('a', 'o2', -6.5)

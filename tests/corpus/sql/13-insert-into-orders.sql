@@ -1,0 +1,1 @@
+INSERT INTO orders (user_id, order_id) SELECT user_id, 'x' FROM users WHERE user_id = 'b'

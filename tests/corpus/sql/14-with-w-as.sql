@@ -1,0 +1,1 @@
+WITH w AS (DELETE FROM orders WHERE user_id = 'a' RETURNING *) SELECT count(*) FROM w

@@ -1,0 +1,1 @@
+SELECT count(*), sum(amount) FROM orders GROUP BY user_id HAVING count(*) > 1

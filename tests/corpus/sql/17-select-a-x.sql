@@ -1,0 +1,1 @@
+SELECT a.x FROM (SELECT user_id AS x FROM users WHERE user_id = 'a' UNION SELECT 'b') a WHERE EXISTS (SELECT FROM orders o WHERE o.user_id = a.x)

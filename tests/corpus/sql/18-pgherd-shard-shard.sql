@@ -1,0 +1,1 @@
+/* pgherd: shard=shard2 */ SELECT count(*) FROM users

@@ -1,0 +1,1 @@
+/* pgherd: key=user_123 */ SELECT * FROM users ORDER BY 1

@@ -1,0 +1,1 @@
+/*+ x */ /* pgherd: role=primary */ SELECT 1; -- end

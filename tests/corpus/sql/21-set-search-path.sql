@@ -1,0 +1,1 @@
+SET search_path = public, 'other'; SET LOCAL TimeZone TO 'UTC'; RESET ALL; SHOW work_mem

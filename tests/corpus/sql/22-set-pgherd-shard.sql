@@ -1,0 +1,1 @@
+SET pgherd.shard = 'shard1'

@@ -1,0 +1,1 @@
+PREPARE p (int, text) AS SELECT $1, $2 FROM users WHERE user_id = $2; EXECUTE p (1, 'a'); DEALLOCATE ALL

@@ -1,0 +1,1 @@
+COPY orders (user_id, order_id) FROM STDIN (FORMAT csv, HEADER)

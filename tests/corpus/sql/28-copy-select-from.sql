@@ -1,0 +1,1 @@
+COPY (SELECT * FROM users WHERE user_id = 'a') TO STDOUT WITH BINARY

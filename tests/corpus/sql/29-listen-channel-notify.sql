@@ -1,0 +1,1 @@
+LISTEN "Channel"; NOTIFY x, 'payload'; UNLISTEN *; DISCARD ALL; LOCK TABLE users

@@ -1,0 +1,1 @@
+DO $do$ begin perform 1; end $do$

@@ -1,0 +1,1 @@
+SELECT nextval('users_id_seq'), pg_advisory_lock(5), touch(), now(), random()

@@ -1,0 +1,1 @@
+SELECT CASE WHEN user_id = 'a' THEN 1 ELSE 2 END, x::int[] , a[1:2], b->>'c', d @> e FROM users u, LATERAL (SELECT 1) l WHERE u.user_id = 'a'

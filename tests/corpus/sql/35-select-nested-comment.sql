@@ -1,0 +1,1 @@
+SELECT /* nested /* comment */ here */ 1 -- line

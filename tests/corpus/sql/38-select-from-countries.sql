@@ -1,0 +1,1 @@
+SELECT * FROM countries, audit_log, notes, active_users, pg_catalog.pg_class

@@ -1,0 +1,1 @@
+TABLE users; VALUES (1, 'a'), (2, 'b'); SELECT

@@ -1,0 +1,1 @@
+grüße SELECT 'ä', "ö" FROM users WHERE user_id = 'ß''x'

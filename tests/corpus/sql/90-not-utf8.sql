@@ -1,0 +1,1 @@
+SELECT 'ÿþ' FROM "Ã(" WHERE user_id = '€'
