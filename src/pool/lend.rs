@@ -1,5 +1,8 @@
-//! Lending server connections: a fair queue in front of bb8, which keeps them.
+//! Lending server connections: a fair queue in front of bb8, which opens and keeps them.
 //! Must not know what a lease is used for.
+//!
+//! What is given back is first [`Parked`]: the next client takes it from there without a clock, a timer or bb8's lock.
+//! What stays there unused for a moment goes back to bb8, which closes what is idle for long.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -13,9 +16,10 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use rand::Rng;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
+use super::parked::{Parked, sweep};
 use super::server::{PinLimit, ServerConn};
 use super::{ConnectError, Endpoint, Gate, connect};
 use crate::config;
@@ -266,13 +270,27 @@ pub struct Pool {
 struct Inner {
     bb8: bb8::Pool<Manager>,
     /// bb8 alone lets whoever comes back first take what another was woken for; this queue is fair.
-    queue: Arc<Semaphore>,
+    queue: Semaphore,
+    parked: Parked<bb8::PooledConnection<'static, Manager>>,
     failures: Arc<Failures>,
     endpoint: Arc<Endpoint>,
     size: u32,
     settings: config::Pool,
     stats: Arc<PoolStats>,
     life: Arc<Life>,
+}
+
+impl Inner {
+    /// One that was just given back, if it is still good.
+    fn unpark(&self) -> Option<bb8::PooledConnection<'static, Manager>> {
+        loop {
+            let mut conn = self.parked.take()?;
+            if conn.era == self.life.era.load(Acquire) && conn.is_quiet() {
+                return Some(conn);
+            }
+            conn.mark_dirty(); // bb8 closes it
+        }
+    }
 }
 
 impl fmt::Debug for Pool {
@@ -315,8 +333,10 @@ impl Pool {
             .retry_connection(false)
             .error_sink(Box::new(Sink(failures.clone())))
             .build_unchecked(manager);
-        let queue = Arc::new(Semaphore::new(size as usize));
-        Self { inner: Arc::new(Inner { bb8, queue, failures, endpoint, size, settings, stats, life }) }
+        let (queue, parked) = (Semaphore::new(size as usize), Parked::default());
+        let inner = Arc::new(Inner { bb8, queue, parked, failures, endpoint, size, settings, stats, life });
+        tokio::spawn(sweep(Arc::downgrade(&inner), |inner: &Inner| &inner.parked));
+        Self { inner }
     }
 
     /// Where it connects to.
@@ -334,13 +354,15 @@ impl Pool {
     /// Open and idle connections now.
     #[must_use]
     pub fn counts(&self) -> (u32, u32) {
+        let parked = self.inner.parked.count();
         let state = self.inner.bb8.state();
-        (state.connections, state.idle_connections)
+        (state.connections, state.idle_connections + parked)
     }
 
     /// Closes every connection: idle ones now, lent ones when they come back. Others are opened as they are needed.
     pub fn reconnect(&self) {
         self.inner.life.era.fetch_add(1, AcqRel);
+        drop(self.inner.parked.take_all());
         // The pool looks for a good one among the idle and closes all others on the way.
         drop(self.inner.bb8.get_owned().now_or_never());
     }
@@ -356,16 +378,20 @@ impl Pool {
     #[must_use]
     pub fn lease_now(&self) -> Option<Lease> {
         let inner = &*self.inner;
-        let turn = inner.queue.clone().try_acquire_owned().ok()?;
-        let conn = inner.bb8.get_owned().now_or_never()?.ok()?;
+        let turn = inner.queue.try_acquire().ok()?;
+        let conn = match inner.unpark() {
+            Some(conn) => conn,
+            None => inner.bb8.get_owned().now_or_never()?.ok()?,
+        };
         Some(self.lend(conn, turn))
     }
 
-    fn lend(&self, conn: bb8::PooledConnection<'static, Manager>, turn: OwnedSemaphorePermit) -> Lease {
+    fn lend(&self, conn: bb8::PooledConnection<'static, Manager>, turn: SemaphorePermit<'_>) -> Lease {
         let stats = &self.inner.stats;
         stats.leases.fetch_add(1, Relaxed);
         stats.in_use.fetch_add(1, Relaxed);
-        Lease { conn, stats: stats.clone(), _turn: turn }
+        turn.forget(); // the lease gives it back
+        Lease { conn: Some(conn), pool: self.inner.clone() }
     }
 
     /// Borrows a connection: first come, first served. Cancel safe.
@@ -374,10 +400,15 @@ impl Pool {
     /// [`LeaseError`]: the queue was too long, or the server is not to be had. A failed connect is told at once.
     pub async fn lease(&self) -> Result<Lease, LeaseError> {
         let inner = &*self.inner;
-        let turn = match inner.queue.clone().try_acquire_owned() {
+        let turn = match inner.queue.try_acquire() {
             Ok(turn) => turn,
             Err(_) => self.queue().await?,
         };
+        // Before the look: from here on, what is given back goes to bb8, who hands it to whoever waits there.
+        let _asks = inner.parked.asks();
+        if let Some(conn) = inner.unpark() {
+            return Ok(self.lend(conn, turn));
+        }
         // Registered before bb8 is asked, so that no failure slips between.
         let failed = inner.failures.happened.notified();
         tokio::pin!(failed);
@@ -390,11 +421,11 @@ impl Pool {
         Ok(self.lend(conn, turn))
     }
 
-    async fn queue(&self) -> Result<OwnedSemaphorePermit, LeaseError> {
+    async fn queue(&self) -> Result<SemaphorePermit<'_>, LeaseError> {
         let inner = &*self.inner;
         let waiting = Waiting::new(&inner.stats);
         let turn =
-            tokio::time::timeout(inner.settings.queue_timeout, inner.queue.clone().acquire_owned()).await;
+            tokio::time::timeout(inner.settings.queue_timeout, inner.queue.acquire()).await;
         match turn {
             Ok(Ok(turn)) => Ok(turn),
             Ok(Err(_)) => Err(LeaseError::Retired), // closed
@@ -451,34 +482,43 @@ impl Drop for Waiting<'_> {
 
 /// A borrowed connection; given back when dropped, closed if it is dirty or too old by then.
 pub struct Lease {
-    conn: bb8::PooledConnection<'static, Manager>,
-    stats: Arc<PoolStats>,
-    // Dropped last: the next in the queue must find the connection already back.
-    _turn: OwnedSemaphorePermit,
+    /// `None` only while it is dropped.
+    conn: Option<bb8::PooledConnection<'static, Manager>>,
+    pool: Arc<Inner>,
 }
 
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Lease(pid {})", self.conn.pid)
+        write!(f, "Lease(pid {})", self.pid)
     }
 }
 
+#[expect(clippy::expect_used, reason = "the connection is taken only when the value is dropped")]
 impl Deref for Lease {
     type Target = ServerConn;
 
     fn deref(&self) -> &ServerConn {
-        &self.conn
+        self.conn.as_ref().expect("a lease has its connection")
     }
 }
 
+#[expect(clippy::expect_used, reason = "the connection is taken only when the value is dropped")]
 impl DerefMut for Lease {
     fn deref_mut(&mut self) -> &mut ServerConn {
-        &mut self.conn
+        self.conn.as_mut().expect("a lease has its connection")
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.stats.in_use.fetch_sub(1, Relaxed);
+        let pool = &*self.pool;
+        pool.stats.in_use.fetch_sub(1, Relaxed);
+        if let Some(conn) = self.conn.take() {
+            let good = !conn.is_spent() && conn.era == pool.life.era.load(Acquire);
+            // What is not kept here goes to bb8, which closes it or hands it to whoever waits there.
+            drop(if good { pool.parked.put(conn) } else { Some(conn) });
+        }
+        // Last: the next in the queue must find the connection already back.
+        pool.queue.add_permits(1);
     }
 }

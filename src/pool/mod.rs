@@ -10,6 +10,7 @@ mod error; // why a connection could not be opened
 mod fuzz_tests;
 mod gate; // the pause of a database
 mod lend; // the queue and the pool
+mod parked; // what was just given back
 mod prepared; // what a server holds prepared
 mod reset; // cleaning what a client left behind
 mod scram; // SCRAM-SHA-256, the client's half

@@ -134,6 +134,9 @@ impl Client {
 
     /// The text with what has to be other statements on a server, and the tags to be shown for those.
     fn instead(&self, statements: &[Statement], sql: &[u8]) -> Option<Instead> {
+        if !statements.iter().any(|s| matches!(s.kind(), Kind::Set(_) | Kind::Reset(_))) {
+            return None;
+        }
         let (mut text, mut tags, mut done) = (Vec::new(), Vec::new(), 0);
         for (n, statement) in statements.iter().enumerate() {
             let unheard = || (statements.len() > 1).then(|| self.unheard(statement.kind())).flatten();
