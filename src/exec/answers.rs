@@ -88,7 +88,7 @@ impl Exchange {
                     let rows = (tag == b'C').then(|| rows(body));
                     self.finishes.push(how, rows);
                 }
-                let tag_text = if tag == b'C' { parse_command_tag(body).unwrap_or_default() } else { "" };
+                let text = |body| if tag == b'C' { parse_command_tag(body).unwrap_or_default() } else { "" };
                 let mark = match self.expect.front() {
                     Some(Expect::Query { mark }) if *mark != 0 => {
                         self.query_done += 1;
@@ -96,10 +96,9 @@ impl Exchange {
                     }
                     Some(Expect::Execute { mark }) => {
                         let mark = *mark;
-                        let tag_text = tag_text.to_owned();
                         self.expect.pop_front();
                         if mark != 0 && tag != b's' {
-                            self.done.push(Done::Command { mark, tag: tag_text });
+                            self.done.push(Done::Command { mark, tag: text(body).to_owned() });
                         }
                         self.complete(mark, total);
                         return None;
@@ -107,7 +106,7 @@ impl Exchange {
                     _ => None,
                 };
                 if let Some(mark) = mark {
-                    let tag = tag_text.to_owned();
+                    let tag = text(body).to_owned();
                     self.done.push(Done::Command { mark, tag });
                     self.complete(mark, total);
                     return None;
@@ -196,6 +195,9 @@ impl Exchange {
 
     /// Passes the completion of a statement on, under another tag if it has to look like another statement's.
     fn complete(&mut self, mark: u32, total: usize) {
+        if self.retag.is_empty() {
+            return self.take(total, true);
+        }
         let tag = self.retag.iter().find(|(of, _)| *of == mark).map(|(_, tag)| *tag);
         self.take(total, tag.is_none());
         if let Some(tag) = tag {
@@ -297,10 +299,14 @@ impl Exchange {
         }
     }
 
+    #[inline]
     pub(super) fn put_in_local(&mut self) {
-        if self.pass > 0 {
-            return;
+        if self.pass == 0 && matches!(self.expect.front(), Some(Expect::Local(_) | Expect::Change(_))) {
+            self.put_in_all_local();
         }
+    }
+
+    fn put_in_all_local(&mut self) {
         while let Some(Expect::Local(_) | Expect::Change(_)) = self.expect.front() {
             if let Some(Expect::Local(bytes)) = self.expect.pop_front() {
                 self.insert(&bytes);

@@ -170,6 +170,16 @@ impl Exchange {
         *finishes = Finishes::default();
     }
 
+    /// Between two turns: what a large answer or statement has made of it is over.
+    pub fn ease(&mut self, keep: usize) {
+        self.read_size = READ_MIN;
+        for buffer in [&mut self.up, &mut self.down] {
+            if buffer.capacity() > keep && buffer.is_empty() {
+                *buffer = BytesMut::new();
+            }
+        }
+    }
+
     /// Ready for another server; buffers keep their room.
     pub fn start(&mut self) {
         debug_assert!(self.expect.is_empty() && self.up.is_empty());

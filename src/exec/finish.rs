@@ -102,6 +102,12 @@ impl Finishes {
         }
     }
 
+    /// Whether nothing has ended since it was last taken.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
     /// What ended since the last call.
     pub fn take(&mut self) -> SmallVec<[Finish; 1]> {
         std::mem::take(&mut self.list)

@@ -424,8 +424,7 @@ impl Pool {
     async fn queue(&self) -> Result<SemaphorePermit<'_>, LeaseError> {
         let inner = &*self.inner;
         let waiting = Waiting::new(&inner.stats);
-        let turn =
-            tokio::time::timeout(inner.settings.queue_timeout, inner.queue.acquire()).await;
+        let turn = tokio::time::timeout(inner.settings.queue_timeout, inner.queue.acquire()).await;
         match turn {
             Ok(Ok(turn)) => Ok(turn),
             Ok(Err(_)) => Err(LeaseError::Retired), // closed

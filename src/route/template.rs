@@ -100,24 +100,30 @@ impl Template {
 
 /// What stands before the first byte that may begin a literal with a value; all of it if there is none.
 fn head(text: &[u8]) -> &[u8] {
-    let mut before = 0;
-    let found = text.iter().position(|byte| {
-        let begins = match class(*byte) {
-            Class::Quote => true,
-            Class::Digit => !is_word_byte(before), // else part of a name, or of `$1`
-            Class::Dollar => before == b'$',
-            Class::Space
-            | Class::Letter
-            | Class::DoubleQuote
-            | Class::Dot
-            | Class::Colon
-            | Class::Operator
-            | Class::Symbol => before == b'$', // `$tag$`
+    let mut at = 0;
+    while let Some(found) = text.get(at..).and_then(|rest| rest.iter().position(|byte| may_begin(*byte))) {
+        at += found;
+        let before = at.checked_sub(1).and_then(|i| text.get(i)).copied().unwrap_or_default();
+        let begins = match text.get(at).map(|byte| class(*byte)) {
+            // A dollar begins a parameter's number, or with the byte after it a quote: `$$`, `$tag$`.
+            Some(Class::Dollar) => match text.get(at + 1) {
+                Some(next) if class(*next) != Class::Digit => return text.get(..=at).unwrap_or_default(),
+                _ => false,
+            },
+            Some(Class::Digit) => !is_word_byte(before), // else part of a name, or of `$1`
+            _ => true,
         };
-        before = *byte;
-        begins
-    });
-    text.get(..found.unwrap_or(text.len())).unwrap_or_default()
+        if begins {
+            return text.get(..at).unwrap_or_default();
+        }
+        at += 1;
+    }
+    text
+}
+
+/// A quote, a digit or a dollar: the only bytes before which anything is to be found out.
+fn may_begin(byte: u8) -> bool {
+    byte == b'\'' || byte == b'$' || byte.is_ascii_digit()
 }
 
 #[cfg(test)]
@@ -141,6 +147,22 @@ mod tests {
             hint,
             fresh: true,
         })
+    }
+
+    #[test]
+    fn the_head_ends_before_the_first_literal() {
+        for (text, want) in [
+            ("select 'a'", "select "),
+            ("select a1, $1, 2", "select a1, $1, "),
+            ("select $$a$$", "select $"),
+            ("select $t$a$t$", "select $"),
+            ("select a$1", "select a$1"),
+            ("select $", "select $"),
+            ("1", ""),
+            ("", ""),
+        ] {
+            assert_eq!(head(text.as_bytes()), want.as_bytes(), "{text}");
+        }
     }
 
     /// What a text is found to be after `known` was kept.

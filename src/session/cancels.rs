@@ -43,8 +43,10 @@ pub(super) struct CancelSlot {
     pub(super) key: Bytes,
     running: Mutex<Running>,
     delivered: Notify,
-    /// What the session is asked to do: some of [`LEAVE`], [`REFRESH`], [`KILL`], [`STALE`].
+    /// What the session is asked to do: some of [`LEAVE`], [`REFRESH`], [`KILL`], [`STALE`], [`REST`].
     asked: AtomicU8,
+    /// When its last turn ended, in the ticks of those who keep their tools.
+    pub(super) last_turn: AtomicU32,
     idle: AtomicWaker,
 }
 
@@ -54,6 +56,8 @@ pub(super) const LEAVE: u8 = 1;
 pub(super) const REFRESH: u8 = 2;
 /// Go now, whatever is under way.
 pub(super) const KILL: u8 = 8;
+/// Nothing is asked of it: it may lay its tools down.
+pub(super) const REST: u8 = 16;
 /// It has looked, and goes over to the changed servers when its transaction has ended.
 pub(super) const STALE: u8 = 4;
 
@@ -100,6 +104,7 @@ impl Cancels {
             running: Mutex::default(),
             delivered: Notify::new(),
             asked: AtomicU8::new(0),
+            last_turn: AtomicU32::new(0),
             idle: AtomicWaker::new(),
         });
         sessions.insert(id, slot.clone());

@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::cancels::{CancelSlot, KILL, LEAVE, REFRESH, STALE};
+use super::cancels::{CancelSlot, KILL, LEAVE, REFRESH, REST, STALE};
 use super::crowd::Seat;
 use super::ears::{Ears, Intents};
 use super::lost::lost_while_idle;
@@ -330,7 +330,7 @@ impl Client {
     /// The session ends while nothing is under way, and the client is told why.
     pub(super) async fn part(&mut self, woke: Woke) {
         match woke {
-            Woke::Data | Woke::Gone | Woke::Refresh => {}
+            Woke::Data | Woke::Gone | Woke::Refresh | Woke::Rest => {}
             Woke::Late(report) => self.farewell(&report).await,
             Woke::Shutdown => self.farewell(&terminated()).await,
         }
@@ -417,7 +417,8 @@ impl Client {
         {
             return Poll::Ready(woke);
         }
-        if ready!(self.stream.poll_readable(cx)).is_err() {
+        // One that has room already may as well try: then it is looked once whether there is something.
+        if self.inbuf.capacity() < FIRST_READ && ready!(self.stream.poll_readable(cx)).is_err() {
             return Poll::Ready(Woke::Gone);
         }
         self.poll_read(cx)
@@ -556,6 +557,7 @@ pub(super) fn asked(slot: &CancelSlot, cx: &Context<'_>, in_transaction: bool) -
         asked if asked & KILL != 0 => Some(Woke::Shutdown),
         asked if asked & REFRESH != 0 || asked & STALE != 0 && !in_transaction => Some(Woke::Refresh),
         asked if asked & LEAVE != 0 && !in_transaction => Some(Woke::Shutdown),
+        asked if asked & REST != 0 && !in_transaction => Some(Woke::Rest),
         _ => None,
     }
 }
@@ -570,6 +572,8 @@ pub(super) enum Woke {
     Shutdown,
     /// The configuration has changed.
     Refresh,
+    /// It may rest.
+    Rest,
     /// It ends with this.
     Late(Box<ErrorReport>),
 }

@@ -14,7 +14,13 @@ use crate::route::{Kind, SetParameter, TransactionModes};
 impl Client {
     /// Works through what the relay has seen.
     pub(super) fn note_done(&mut self) {
+        if self.x.done.is_empty() && self.x.finishes.is_empty() {
+            return;
+        }
         let mut failed = self.count_finished().into_iter();
+        if self.x.done.is_empty() {
+            return;
+        }
         for done in std::mem::take(&mut self.x.done) {
             match done {
                 Done::Command { mark, tag } => self.completed(mark, &tag),

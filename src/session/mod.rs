@@ -44,6 +44,7 @@ mod txn; // a client's transaction
 mod vars; // settings and what of them matters to routing
 mod verifier; // what proves a password without keeping it
 mod virtual_answer; // rows of virtual tables as messages
+mod warm; // clients that keep their tools between two turns
 mod watch; // certificates that change on disk
 
 pub use self::command::Commanded;

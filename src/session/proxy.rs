@@ -31,6 +31,7 @@ use super::prepared::Named;
 use super::rest::Resting;
 use super::served::{Report, ReportError, Served};
 use super::vars::Vars;
+use super::warm::{self, Warm};
 use super::watch::watch;
 use super::{ADMIN_DATABASE, Admission, Admitted, Door, DoorError, admit};
 use crate::admin;
@@ -62,6 +63,7 @@ pub struct Proxy {
     pub(super) reloads: Mutex<admin::Reloads>,
     pub(super) lookups: Lookups,
     crowd: Arc<Crowd>,
+    warm: Warm,
     admin_router: Arc<Router>,
     pub(super) clients: AtomicUsize,
     started: SystemTime,
@@ -128,6 +130,7 @@ impl Proxy {
             reloads: Mutex::default(),
             lookups: Lookups::default(),
             crowd: Arc::default(),
+            warm: Warm::default(),
             admin_router,
             clients: AtomicUsize::new(0),
             started: SystemTime::now(),
@@ -138,6 +141,7 @@ impl Proxy {
         tokio::spawn(proxy.stats.clone().collect());
         proxy.door.load().lead_to(&proxy);
         tokio::spawn(watch(Arc::downgrade(&proxy)));
+        tokio::spawn(warm::watch(Arc::downgrade(&proxy)));
         for database in config.databases.iter().filter(|d| !d.is_wildcard()) {
             proxy.serve_database(&database.name)?;
         }
@@ -168,6 +172,10 @@ impl Proxy {
 
     pub(super) fn cancels(&self) -> &Cancels {
         &self.cancels
+    }
+
+    pub(super) fn warm(&self) -> &Warm {
+        &self.warm
     }
 
     pub(super) fn admin_router(&self) -> &Arc<Router> {

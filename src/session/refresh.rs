@@ -7,6 +7,7 @@ use super::cancels::{REFRESH, STALE};
 use super::client::{Client, Flow, Place};
 use super::txn::Txn;
 use crate::cluster::ClusterError;
+use crate::config::PoolMode;
 use crate::wire::{ClientFacing, ErrorReport, SqlState};
 
 impl Client {
@@ -22,7 +23,18 @@ impl Client {
             self.cancel.ask(STALE);
             return Ok(());
         }
-        self.go_over().map(|_| ())
+        self.go_over()?;
+        self.tune();
+        Ok(())
+    }
+
+    /// What of the configuration the exchange with servers depends on.
+    fn tune(&mut self) {
+        self.x.finishes.measure(self.config.statistics);
+        if self.kept.is_empty() {
+            let all = self.pool_mode() == PoolMode::Session;
+            self.x.pass_notifications(all.then_some(self.cancel.id));
+        }
     }
 
     /// Whether there were others to go over to.

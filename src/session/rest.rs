@@ -1,5 +1,6 @@
 //! A client at rest: the little that it keeps while nothing is asked of it. What it needs to work (buffers, the state
-//! of a turn) it takes up when it says something, and lays down when all is answered outside a transaction.
+//! of a turn) it takes up when it says something, and lays down when all is answered outside a transaction; one that
+//! asks often, a moment later (`warm`).
 //! Must not know messages.
 
 use std::cell::RefCell;
@@ -13,7 +14,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
-use super::cancels::CancelSlot;
+use super::cancels::{CancelSlot, REST};
 use super::client::{Client, Flow, Kept, Place, Standing, Turn, Woke, asked};
 use super::pins::Pins;
 use super::prepared::{ClientStatement, Named};
@@ -124,6 +125,10 @@ impl Resting {
             }
             Woke::Data => Box::pin(work(resting, said)),
             Woke::Refresh => Box::pin(refresh(resting)),
+            Woke::Rest => {
+                resting.cancel.done(REST);
+                Box::pin(std::future::ready(Some(resting)))
+            }
             woke @ (Woke::Gone | Woke::Shutdown | Woke::Late(_)) => Box::pin(leave(resting, woke)),
         })
     }
@@ -181,21 +186,34 @@ async fn work(resting: Resting, said: BytesMut) -> Option<Resting> {
             Poll::Pending => {}
         }
     }
+    let mut keeps = false;
     loop {
         client.stats.set_state(SessionState::Active);
         if client.turns().await == Flow::End {
             client.finish().await;
             return None;
         }
-        if client.may_rest() {
-            client.stats.set_state(SessionState::Idle);
-            return Some(client.lie_down());
+        let rests = client.may_rest();
+        if rests {
+            keeps = client.proxy.warm().keeps(&client.cancel, keeps);
+            if !keeps {
+                client.stats.set_state(SessionState::Idle);
+                return Some(client.lie_down());
+            }
+            client.x.ease(KEEP);
         }
         let idle = if client.txn.is_none() { SessionState::Idle } else { SessionState::IdleInTransaction };
         client.stats.set_state(idle);
         while client.inbuf.is_empty() {
             match client.idle().await {
                 Woke::Data => break,
+                Woke::Rest => {
+                    client.cancel.done(REST);
+                    keeps = false;
+                    if rests && client.inbuf.is_empty() {
+                        return Some(client.lie_down());
+                    }
+                }
                 Woke::Refresh => {
                     if let Err(report) = client.refresh() {
                         client.part(Woke::Late(Box::new(report))).await;
