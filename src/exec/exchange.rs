@@ -26,6 +26,8 @@ const HIGH_WATER: usize = 64 << 10;
 const READ_MIN: usize = 8 << 10;
 /// Largest size of a read, bytes.
 const READ_MAX: usize = 256 << 10;
+/// The same of a client that sends much, as in COPY FROM STDIN.
+const CLIENT_READ_MAX: usize = 128 << 10;
 
 /// Why [`Exchange::poll`] returned.
 #[derive(Debug)]
@@ -93,6 +95,8 @@ pub struct Exchange {
     /// Whether anything of this exchange has reached the client's buffer.
     pub(super) answered: bool,
     read_size: usize,
+    /// The same of the client.
+    client_read: u32,
     /// Extended-protocol messages have gone out that no Sync has closed.
     pub(super) open_batch: bool,
     received: u64,
@@ -109,7 +113,7 @@ impl Exchange {
     /// With empty buffers.
     #[must_use]
     pub fn new() -> Self {
-        Self { read_size: READ_MIN, ..Self::default() }
+        Self { read_size: READ_MIN, client_read: READ_MIN as u32, ..Self::default() }
     }
 
     /// Whether nothing is under way: another client may use it.
@@ -139,6 +143,7 @@ impl Exchange {
             copy_in,
             answered,
             read_size,
+            client_read,
             open_batch,
             received,
             sent,
@@ -161,6 +166,7 @@ impl Exchange {
             *fact = false;
         }
         (*ready, *pass, *query_done, *read_size) = (0, 0, 0, READ_MIN);
+        *client_read = READ_MIN as u32;
         (*received, *sent) = (0, 0);
         (*status, *notify_as) = (None, None);
         *swallowed_error = None;
@@ -172,7 +178,7 @@ impl Exchange {
 
     /// Between two turns: what a large answer or statement has made of it is over.
     pub fn ease(&mut self, keep: usize) {
-        self.read_size = READ_MIN;
+        (self.read_size, self.client_read) = (READ_MIN, READ_MIN as u32);
         for buffer in [&mut self.up, &mut self.down] {
             if buffer.capacity() > keep && buffer.is_empty() {
                 *buffer = BytesMut::new();
@@ -441,10 +447,17 @@ impl Exchange {
         client: &mut Stream,
         inbuf: &mut BytesMut,
     ) -> Poll<Event> {
-        inbuf.reserve(READ_MIN);
+        let size = self.client_read as usize;
+        inbuf.reserve(size);
+        let room = inbuf.capacity() - inbuf.len();
         match poll_read(cx, client, inbuf) {
             Poll::Ready(Ok(0)) => Poll::Ready(Event::ClientGone),
-            Poll::Ready(Ok(_)) => Poll::Ready(Event::Client),
+            Poll::Ready(Ok(n)) => {
+                if n >= room {
+                    self.client_read = (size * 2).min(CLIENT_READ_MAX) as u32; // as with the server
+                }
+                Poll::Ready(Event::Client)
+            }
             Poll::Ready(Err(error)) => {
                 tracing::debug!(%error, "client connection broke");
                 Poll::Ready(Event::ClientGone)

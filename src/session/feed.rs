@@ -63,6 +63,21 @@ pub(super) enum Fed {
     Until(Step),
 }
 
+/// Length of all CopyData at the front of a buffer, of which the last may not have come whole: rows are short, and
+/// each is a message. `None`: not even the first one's header is there.
+fn copy_run(buffer: &[u8]) -> Result<Option<usize>, WireError> {
+    let mut length = 0;
+    while let Some(rest) = buffer.get(length..).filter(|rest| rest.first() == Some(&b'd')) {
+        match peek_head(rest, MAX_COPY_DATA) {
+            Ok(Some(head)) => length += head.total(),
+            Ok(None) => break,
+            Err(error) if length == 0 => return Err(error),
+            Err(_) => break, // those before it are good
+        }
+    }
+    Ok((length > 0).then_some(length))
+}
+
 impl Client {
     /// Works through the messages that are there.
     pub(super) fn feed(&mut self) -> Step {
@@ -118,9 +133,8 @@ impl Client {
         loop {
             if self.turn.copy_rest > 0 {
                 let n = self.turn.copy_rest.min(self.inbuf.len());
-                let part = self.inbuf.split_to(n);
                 self.turn.copy_rest -= n;
-                self.copy_bytes(part);
+                self.copy_bytes(n);
                 if self.turn.copy_rest > 0 {
                     return Ok(None);
                 }
@@ -130,8 +144,8 @@ impl Client {
             }
             if matches!(self.inbuf.first(), Some(b'd')) {
                 // CopyData is not bound by the message limit: it is never held whole.
-                let Some(head) = peek_head(&self.inbuf, MAX_COPY_DATA)? else { return Ok(None) };
-                self.turn.copy_rest = head.total();
+                let Some(run) = copy_run(&self.inbuf)? else { return Ok(None) };
+                self.turn.copy_rest = run;
                 continue;
             }
             let max = self.config.limits.max_message;
@@ -156,15 +170,21 @@ impl Client {
         self.turn.copy_waits
     }
 
-    fn copy_bytes(&mut self, part: BytesMut) {
+    /// The next `n` bytes of the client are COPY data.
+    fn copy_bytes(&mut self, n: usize) {
         if self.x.is_copy_in() || self.turn.copy_torn {
             // A message that has begun on a server goes there whole, whatever that has said meanwhile.
             self.turn.copy_torn = self.turn.copy_rest > 0;
             // What was sent cannot be sent again.
             self.turn.only_reads = false;
-            if self.x.up.is_empty() { self.x.up = part } else { self.x.up.extend_from_slice(&part) }
+            if self.x.up.is_empty() && n == self.inbuf.len() {
+                std::mem::swap(&mut self.x.up, &mut self.inbuf); // nothing is copied, both keep their room
+                return;
+            }
+            self.x.up.extend_from_slice(self.inbuf.get(..n).unwrap_or_default());
         }
         // Else the server has refused the COPY: data still under way is dropped, as PostgreSQL does.
+        self.inbuf.advance(n);
     }
 
     fn keep_for_replay(&mut self, length: usize) {
@@ -374,5 +394,27 @@ impl Client {
             self.x.up.put_flush();
         }
         Some(Step::Settle)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_of_copy_data_ends_at_another_message_or_in_the_middle_of_one() {
+        let row = b"d\0\0\0\x07abc";
+        for (buffer, want) in [
+            (row.to_vec(), Some(8)),
+            ([&row[..], row].concat(), Some(16)),
+            ([&row[..], &row[..6]].concat(), Some(16)),
+            ([&row[..], &row[..3]].concat(), Some(8)),
+            ([&row[..], b"c\0\0\0\x04"].concat(), Some(8)),
+            ([&row[..], b"d\0\0\0\x03"].concat(), Some(8)),
+            (row[..4].to_vec(), None),
+        ] {
+            assert_eq!(copy_run(&buffer).unwrap(), want, "{buffer:?}");
+        }
+        assert!(copy_run(b"d\0\0\0\x03").is_err());
     }
 }

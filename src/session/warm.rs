@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn who_asks_once_keeps_nothing_and_who_stops_asking_is_told_to_rest() {
         let (warm, cancels) = (Warm::default(), Cancels::default());
-        let client = cancels.register(false).unwrap();
+        let client = cancels.register(false, None).unwrap();
         assert!(!warm.keeps(&client, false), "its first turn");
         assert!(warm.keeps(&client, false), "soon after it");
         for _ in 0..5 {
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn there_are_so_many_seats_and_those_of_clients_that_left_are_free_again() {
         let (warm, cancels) = (Warm::default(), Cancels::default());
-        let clients: Vec<_> = (0..=SEATS).map(|_| cancels.register(false).unwrap()).collect();
+        let clients: Vec<_> = (0..=SEATS).map(|_| cancels.register(false, None).unwrap()).collect();
         let kept = || clients.iter().filter(|client| warm.keeps(client, false)).count();
         assert_eq!((kept(), kept()), (0, SEATS));
         (0..4).for_each(|_| warm.look());
