@@ -110,7 +110,7 @@ start_herd() { # configuration, port
 }
 
 wait_for() { # port
-    for _ in $(seq 100); do
+    for _ in $(seq 300); do # under valgrind it takes its time
         psql -qX -h 127.0.0.1 -p "$1" -U app app -c 'SELECT 1' >/dev/null 2>&1 && return
         sleep 0.1
     done
