@@ -64,6 +64,12 @@ pub enum ClusterError {
         /// Why.
         error: LeaseError,
     },
+    /// The server has no such database.
+    #[error("database \"{database}\" does not exist")]
+    NoDatabase {
+        /// Its name there.
+        database: String,
+    },
     /// The catalogs have not been read yet.
     #[error("the catalogs of database \"{database}\" could not be read yet")]
     NoCatalog {
@@ -85,6 +91,7 @@ impl ClientFacing for ClusterError {
             | Self::NoCatalog { .. } => SqlState::CANNOT_CONNECT_NOW,
             Self::TwoPrimaries { .. } => SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::NoSuchShard { .. } => SqlState::INTERNAL_ERROR,
+            Self::NoDatabase { .. } => SqlState::INVALID_CATALOG_NAME,
             Self::Lease { error, .. } => error.sqlstate(),
         }
     }
@@ -98,6 +105,7 @@ impl ClientFacing for ClusterError {
             | Self::NoReplica { .. }
             | Self::NotFresh { .. }
             | Self::Retired
+            | Self::NoDatabase { .. }
             | Self::NoSuchShard { .. } => None,
         }
     }
@@ -120,7 +128,7 @@ impl ClientFacing for ClusterError {
                 Some("See SHOW SERVERS on database pgherd, or run pgherd check.".into())
             }
             Self::Lease { error, .. } => error.hint(),
-            Self::NoSuchShard { .. } => None,
+            Self::NoSuchShard { .. } | Self::NoDatabase { .. } => None,
         }
     }
 
@@ -128,6 +136,7 @@ impl ClientFacing for ClusterError {
         match self {
             Self::Lease { error, .. } => error.blame(),
             Self::NoSuchShard { .. } | Self::Retired => Blame::Proxy,
+            Self::NoDatabase { .. } => Blame::Client,
             Self::NoPrimary { .. }
             | Self::TwoPrimaries { .. }
             | Self::NotPrimary { .. }

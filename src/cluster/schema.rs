@@ -10,12 +10,16 @@ use tokio::time::Instant;
 use tokio_postgres::Row;
 
 use super::error::ClusterError;
+use super::server::ServerState;
 use super::status::Drift;
 use super::topology::{Cluster, Schema};
 use crate::catalog::{Catalog, Collation, Column, Relation, RelationKind};
 use crate::config::Role;
 use crate::pool::{ControlError, ControlPool};
 use crate::shard::{KeyType, Placement, ShardId, TableName};
+
+/// How an error ends that says so.
+const NO_SUCH_DATABASE: &str = "(3D000)";
 
 const HEAD: &str = "SELECT pg_catalog.current_setting('server_version_num')::int, \
      pg_catalog.current_setting('server_encoding'), \
@@ -140,7 +144,8 @@ impl Cluster {
     /// The schema in force, waiting for the first one.
     ///
     /// # Errors
-    /// [`ClusterError::NoCatalog`] if it has not come within the control account's probe timeout.
+    /// [`ClusterError::NoCatalog`] if it has not come within the control account's probe timeout;
+    /// [`ClusterError::NoDatabase`] as soon as a server says that there is no such database.
     pub async fn wait_schema(&self) -> Result<Arc<Schema>, ClusterError> {
         let changed = self.schema_changed.notified();
         tokio::pin!(changed);
@@ -148,10 +153,26 @@ impl Cluster {
         if let Some(schema) = self.schema() {
             return Ok(schema);
         }
-        let waited = tokio::time::timeout(self.config.control.probe_timeout, changed).await;
-        match (waited, self.schema()) {
-            (_, Some(schema)) => Ok(schema),
-            _ => Err(self.no_catalog()),
+        let limit = tokio::time::sleep(self.config.control.probe_timeout);
+        tokio::select! {
+            () = changed => {}
+            () = self.missing() => {
+                return Err(ClusterError::NoDatabase { database: self.server_database.clone() });
+            }
+            () = limit => {}
+        }
+        self.schema().ok_or_else(|| self.no_catalog())
+    }
+
+    /// Waits until a server of the default shard has said that it has no such database.
+    async fn missing(&self) {
+        let mut tick = tokio::time::interval(Duration::from_millis(5));
+        let said = |s: &Arc<ServerState>| {
+            s.known.lock().last_error.as_ref().is_some_and(|e| e.ends_with(NO_SUCH_DATABASE))
+        };
+        let default = self.config.map.default_shard.index();
+        while !self.shards.get(default).into_iter().flatten().any(said) {
+            tick.tick().await;
         }
     }
 

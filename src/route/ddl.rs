@@ -55,6 +55,36 @@ fn kept(mut lexical: Lexical) -> Lexical {
     lexical
 }
 
+/// The databases that a statement drops, renames, moves or copies: PostgreSQL wants nobody connected to them.
+#[must_use]
+pub fn databases_to_leave(text: &[u8]) -> Vec<String> {
+    let mut words = Words::new(text, false);
+    if words.eat_all(&["drop", "database"]) {
+        words.eat_all(&["if", "exists"]);
+        return words.name().into_iter().collect();
+    }
+    if words.eat_all(&["alter", "database"]) {
+        let name = words.name();
+        let moves = words.sees("rename") || words.eat_all(&["set", "tablespace"]);
+        return name.filter(|_| moves).into_iter().collect();
+    }
+    if !words.eat_all(&["create", "database"]) {
+        return Vec::new();
+    }
+    let name = words.name();
+    let mut template = "template1".to_owned();
+    while !words.is_done() {
+        if words.eat("template") {
+            words.eat_operator("=");
+            template = words.name().unwrap_or(template);
+        } else {
+            words.bump();
+        }
+    }
+    // What was tried there while it did not exist is forgotten too.
+    name.into_iter().chain([template]).collect()
+}
+
 /// CREATE, the first word taken.
 fn create(words: &mut Words<'_>) -> Lexical {
     let construct = phrase("create", words);
@@ -101,5 +131,29 @@ fn maintenance(first: &str, words: &mut Words<'_>) -> Lexical {
         kept(refused(&format!("{construct} without a table")))
     } else {
         kept(on_tables(&construct))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_name_the_databases_that_must_be_left() {
+        for (text, wanted) in [
+            ("drop database a", &["a"][..]),
+            ("DROP DATABASE IF EXISTS \"A b\" WITH (FORCE)", &["A b"]),
+            ("create database a", &["a", "template1"]),
+            ("CREATE DATABASE a WITH OWNER = bob TEMPLATE = Other", &["a", "other"]),
+            ("create database a template \"T\"", &["a", "T"]),
+            ("alter database a rename to b", &["a"]),
+            ("alter database a set tablespace t", &["a"]),
+            ("alter database a set work_mem = '1MB'", &[]),
+            ("drop table a", &[]),
+            ("create table a ()", &[]),
+            ("", &[]),
+        ] {
+            assert_eq!(databases_to_leave(text.as_bytes()), wanted, "{text}");
+        }
     }
 }

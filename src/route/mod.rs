@@ -42,6 +42,7 @@ mod lexical_tests;
 #[cfg(test)]
 mod router_tests;
 
+pub use self::ddl::databases_to_leave;
 pub use self::filter::{FilterError, Fragment, condition, order, quoted};
 pub use self::set_config::names_of_list;
 pub use self::shown::Fingerprint;

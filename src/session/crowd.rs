@@ -57,6 +57,13 @@ impl Crowd {
     }
 }
 
+impl Crowd {
+    /// Whether a client is in that database.
+    pub(super) fn is_in(&self, database: &str) -> bool {
+        self.taken.lock().databases.contains_key(database)
+    }
+}
+
 fn count(seats: &mut HashMap<Arc<str>, usize>, name: &str) -> Arc<str> {
     if let Some((known, _)) = seats.get_key_value(name) {
         let known = known.clone();

@@ -7,7 +7,9 @@ use super::join::Joined;
 use super::txn::Txn;
 use crate::cluster::Need;
 use crate::exec::Expect;
-use crate::route::{Access, Kind, Pin, Route, RouteError, SetParameter, Statement, Target, Verb};
+use crate::route::{
+    Access, Kind, Pin, Route, RouteError, SetParameter, Statement, Target, Verb, databases_to_leave,
+};
 use crate::shard::ShardId;
 use crate::wire::FrontendWriter;
 
@@ -146,6 +148,12 @@ impl Client {
             open.movable &= route.target == Target::Any && (harmless || tracked);
         }
         self.note_doubt((statement, text), route.pin);
+        if matches!(statement.kind(), Kind::Ddl) {
+            let names = databases_to_leave(text);
+            if !names.is_empty() {
+                self.proxy.leave_databases(names);
+            }
+        }
         let pin = route.pin.filter(|pin| pin.is_cause());
         if route.verb == Verb::Other && matches!(pin, Some(Pin::SetConfig | Pin::Other)) {
             self.pinned_by(pin); // code may commit and then fail

@@ -36,7 +36,7 @@ use super::watch::watch;
 use super::{ADMIN_DATABASE, Admission, Admitted, Door, DoorError, admit};
 use crate::admin;
 use crate::catalog::Catalog;
-use crate::cluster::{Cluster, Leased, Need};
+use crate::cluster::{Cluster, ClusterError, Leased, Need};
 use crate::config::{Config, PoolMode};
 use crate::pool::{ServerTlsSettings, TlsSetupError};
 use crate::route::Router;
@@ -46,6 +46,8 @@ use crate::wire::{BackendWriter, ClientFacing, ErrorReport, SqlState, Transactio
 
 /// A listener that gives way to another process is closed when nothing has come for this long.
 const LAST_ACCEPT: Duration = Duration::from_millis(300);
+/// PostgreSQL waits 5 s for others to leave a database.
+const LEAVE_DATABASE: Duration = Duration::from_secs(4);
 /// Databases behind a `*` that are kept at work at once.
 const MAX_WILDCARD: usize = 1000;
 
@@ -230,6 +232,45 @@ impl Proxy {
         let fresh = Arc::new(Served::new(cluster, config.limits.plan_cache));
         served.insert(name.to_owned(), fresh.clone());
         Ok(Some(fresh))
+    }
+
+    /// Closes what the proxy itself has open in databases that a statement is about to drop, rename or copy, which
+    /// PostgreSQL refuses while anybody is there. Only those of `"*"` in which no client is: the next one to come
+    /// opens it anew. Clients that are just leaving are waited for, as PostgreSQL waits.
+    pub(super) fn leave_databases(self: &Arc<Self>, mut names: Vec<String>) {
+        if self.left_behind(&mut names) {
+            return;
+        }
+        let proxy = self.clone();
+        tokio::spawn(async move {
+            let mut tick = tokio::time::interval(Duration::from_millis(20));
+            let left = async {
+                while !proxy.left_behind(&mut names) {
+                    tick.tick().await;
+                }
+            };
+            // Whoever stays longer is in the way.
+            drop(tokio::time::timeout(LEAVE_DATABASE, left).await);
+        });
+    }
+
+    /// Forgets those databases that can be left; says whether none remains.
+    fn left_behind(&self, names: &mut Vec<String>) -> bool {
+        let config = self.config();
+        let mut served = self.served.lock();
+        names.retain(|name| {
+            if !served.contains_key(name) || config.databases.iter().any(|d| d.name == *name) {
+                return false;
+            }
+            if self.crowd.is_in(name) {
+                return true;
+            }
+            if let Some(left) = served.remove(name) {
+                left.cluster.retire(None);
+            }
+            false
+        });
+        names.is_empty()
     }
 
     /// Waits until every server of the configured databases has been asked once and catalogs are read, for no longer than a
@@ -451,7 +492,7 @@ impl Proxy {
         Some((resting, admitted.leftover))
     }
 
-    async fn prepare(&self, admitted: &Admitted) -> Result<Prepared, ErrorReport> {
+    async fn prepare(self: &Arc<Self>, admitted: &Admitted) -> Result<Prepared, ErrorReport> {
         let config = self.config();
         let of_database = config.database(&admitted.database).and_then(|d| d.max_clients);
         let of_user = (admitted.user.name.as_str(), admitted.user.max_clients);
@@ -475,7 +516,12 @@ impl Proxy {
         };
         let mut vars = Vars::of_startup(&admitted.parameters, false);
         let pools = served.cluster.pools_of(&admitted.user, admitted.pass.as_ref());
-        served.router().await.map_err(|e| e.report())?;
+        if let Err(error) = served.router().await {
+            if matches!(error, ClusterError::NoDatabase { .. }) {
+                self.leave_databases(vec![admitted.database.clone()]); // it may be made any time
+            }
+            return Err(error.report());
+        }
         let (settings, report) = served
             .report(&pools, &admitted.user.server_user, &vars.settings)
             .await

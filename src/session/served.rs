@@ -134,6 +134,8 @@ impl Served {
         if let Some(((_, _, known), report)) = self.reports.lock().get_key_value(&key) {
             return Ok((known.clone(), report.clone()));
         }
+        // The catalogs of a database that has just been met may be there before its servers' roles are.
+        self.cluster.probed(self.cluster.config().control.probe_timeout).await;
         let need = Need { replica: true, only_replica: false, after: None };
         let mut leased = self.cluster.lease(pools, self.cluster.config().map.default_shard, need).await?;
         leased.apply(settings).await?;
