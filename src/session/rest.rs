@@ -94,7 +94,10 @@ impl Tools {
 
 impl Resting {
     /// Lives until the client leaves, or the proxy shuts down. `said`: what it has said already.
-    pub(super) async fn live(slot: &mut Option<Self>, said: BytesMut) {
+    pub(super) async fn live(slot: &mut Option<Self>, mut said: BytesMut) {
+        if said.is_empty() {
+            said = BytesMut::new(); // the login's room, a KiB, would else be kept for as long as the client stays
+        }
         std::future::poll_fn(|cx| {
             if let Some(resting) = slot {
                 resting.cancel.asked(cx); // whoever asks for something finds the task's waker
