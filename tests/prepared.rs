@@ -323,3 +323,183 @@ async fn a_server_keeps_no_more_statements_than_it_may() {
         assert!(held.get::<_, i64>(0) <= 3, "{held:?}");
     }
 }
+
+/// Says each as a Query to both, the connections changing hands in between.
+async fn say(world: &mut World, pair: &mut Pair, texts: &[&str]) {
+    let mut idle = true;
+    for sql in texts {
+        if idle {
+            world.switch().await;
+        }
+        idle = pair.query(sql).await.last().is_some_and(|word| word.ends_with('I'));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sql_prepare_and_execute_need_no_server_of_their_own() {
+    let mut world = World::start(TWO).await;
+    world.ddl("insert into t values (1, 'one'), (2, 'two')", false).await;
+    let mut pair = world.pair().await;
+    say(
+        &mut world,
+        &mut pair,
+        &[
+            "set plan_cache_mode = force_custom_plan",
+            "prepare p as select 1 as one, 'x' as x",
+            "execute p",
+            "prepare p as select 2",
+            "execute p",
+            "execute none",
+            "execute none(1)",
+            "execute p(1)",
+            "PREPARE q (int, text) AS select i, j from t where i = $1 or j = $2 order by i; ",
+            "execute q(1, 'two')",
+            "execute q('2', null)",
+            "execute q(1)",
+            "execute q",
+            "execute q('x', 'y')",
+            "execute q(3, 'none')",
+            "prepare \"P é\" as select\n j from t where i = $1",
+            "execute \"P é\"(2)",
+            "prepare bad as select\n nothing from t",
+            "execute bad",
+            "prepare bad as select * from nowhere where i = $1",
+            "prepare bad as begin",
+            "prepare",
+            "execute",
+            "prepare bad (int) as select $2::int + $1",
+            "execute bad(1, 2)",
+            "prepare w (int, varchar(2)) as insert into t values ($1, $2) returning j",
+            "execute w(10, 'a')",
+            "prepare ww as update t set j = 'b' where i = $1",
+            "execute ww(10)",
+            "execute ww(99999999999)",
+            "execute ww('10')",
+            "prepare v as values (1, 'a'), (2, 'b')",
+            "execute v",
+            "deallocate v",
+            "execute v",
+            "deallocate v",
+            "deallocate prepare w",
+            "execute w(1, 'x')",
+            // Expressions, and other types than those that are asked for.
+            "execute q(1 + 1, 'a' || 'b')",
+            "execute q(1.0, 'x'::varchar)",
+            "execute q(date '2024-01-01', 'x')",
+            "execute q(true, 'x')",
+            "execute q(1 + 1)",
+            "execute q(nothing, 'x')",
+            "explain (costs off) execute q(1, 'x')",
+            "explain (costs off) execute none",
+            "begin",
+            "prepare inside as select 'inside'",
+            "execute inside",
+            "rollback",
+            "execute inside",
+            "begin",
+            "execute inside",
+            "execute q(2, 'x')",
+            "execute none",
+            "execute inside",
+            "prepare failed as select 1",
+            "deallocate inside",
+            "rollback",
+            "execute failed",
+            "execute inside",
+            "begin",
+            "prepare lost as select 1/0",
+            "execute lost",
+            "rollback",
+            "execute lost",
+            "prepare a as select 1; execute a; deallocate a",
+            "execute a",
+            "deallocate all",
+            "execute q(1, 'x')",
+            "prepare q as select 'another'",
+            "execute q",
+            "discard all",
+            "execute q",
+        ],
+    )
+    .await;
+    let admin = world.front.admin().await;
+    // What it cannot do is said.
+    let client = world.front.connect().await;
+    client.batch_execute("prepare p as select 1 as one").await.unwrap();
+    for sql in ["create table made as execute p", "begin; execute p; commit"] {
+        let refused = client.simple_query(sql).await.unwrap_err();
+        assert_eq!(refused.code().map(|code| code.code()), Some("0A000"), "{sql}: {refused}");
+    }
+    let refused = client.query("execute p", &[]).await.unwrap_err();
+    assert_eq!(refused.code().map(|code| code.code()), Some("0A000"), "{refused}");
+    // A server is kept for what it alone knows, until that is gone.
+    client.batch_execute("create type mine as (i int)").await.unwrap();
+    client.batch_execute("prepare mine (mine) as select ($1).i").await.unwrap();
+    assert_eq!(common::rows(&client, "execute p").await, ["1"]);
+    let pins = "select pin from pgherd.clients where pin is not null";
+    assert_eq!(common::rows(&admin, pins).await, ["sql prepare"]);
+    client.batch_execute("execute mine(row(5))").await.unwrap();
+    client.batch_execute("deallocate mine").await.unwrap();
+    assert_eq!(common::rows(&client, "execute p").await, ["1"]);
+    assert!(common::rows(&admin, "select pin from pgherd.clients where pin is not null").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sql_and_the_protocol_share_the_names_of_prepared_statements() {
+    let mut world = World::start(TWO).await;
+    world.ddl("insert into t values (1, 'one'), (2, 'two')", false).await;
+    let mut pair = world.pair().await;
+    let steps: &[fn(&mut Wire) -> &mut Wire] = &[
+        |w| w.query("prepare p (int) as select j from t where i = $1"),
+        |w| w.run("p", &["1"]),
+        |w| w.describe("p").sync(),
+        |w| w.parse("p", "select 1").sync(),
+        |w| w.parse("s", "select j, $1::text from t where i = $2").sync(),
+        |w| w.query("execute s('x', 2)"),
+        |w| w.query("prepare s as select 1"),
+        |w| w.query("execute s(1, 2)"),
+        |w| w.close("p").sync(),
+        |w| w.query("execute p(1)"),
+        |w| w.query("prepare p as select 3").query("execute p").query("execute none").query("execute p"),
+        |w| w.parse("e", "select 4").query("execute e"),
+        |w| w.run("s", &["a", "1"]).query("execute p").run("s", &["b", "2"]),
+        |w| w.query("deallocate s"),
+        |w| w.run("s", &["a", "1"]),
+        |w| w.parse("", "select 5").sync(),
+        |w| w.query("execute p"),
+        |w| w.run("", &[]),
+    ];
+    for step in steps {
+        world.switch().await;
+        pair.same(step).await;
+    }
+    // Another client has other names.
+    let mut other = world.pair().await;
+    other.query("execute p").await;
+    other.query("prepare p as select 'other'").await;
+    other.query("execute p").await;
+    pair.query("execute p").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_prepared_goes_where_its_values_send_it() {
+    let front = Front::demo(1, Changes::default()).await;
+    let client = front.connect().await;
+    client.batch_execute("prepare p as select name from users where user_id = $1").await.unwrap();
+    client
+        .batch_execute("prepare w (text) as update users set name = upper(name) where user_id = $1")
+        .await
+        .unwrap();
+    client.batch_execute("prepare every as select user_id from users where email like $1").await.unwrap();
+    for user in ["user_1", "user_2", "user_3", "user_4", "user_5"] {
+        let plain = common::rows(&client, &format!("select name from users where user_id = '{user}'")).await;
+        assert_eq!(common::rows(&client, &format!("execute p('{user}')")).await, plain, "{user}");
+        client.batch_execute(&format!("execute w('{user}')")).await.unwrap();
+        let upper: Vec<String> = plain.iter().map(|name| name.to_uppercase()).collect();
+        assert_eq!(common::rows(&client, &format!("execute p('{user}')")).await, upper, "{user}");
+    }
+    let all = common::rows(&client, "select user_id from users where email like '%'").await.len();
+    assert_eq!(common::rows(&client, "execute every('%')").await.len(), all);
+    let (code, message) = common::failure(&client, "execute p('user' || '_1')").await;
+    assert_eq!(code, "0A000", "{message}");
+}

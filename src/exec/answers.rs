@@ -169,6 +169,7 @@ impl Exchange {
             }
             _ => {}
         }
+        forward &= !(self.plain && matches!(tag, b'1' | b'2' | b'n'));
         self.take(total, forward);
         None
     }
@@ -212,6 +213,7 @@ impl Exchange {
         self.query_done = 0;
         self.skipping = false;
         self.copy_in = false;
+        self.plain = false;
         self.status = status;
         let forward = match front {
             Some(Expect::Sync { forward }) => forward,
@@ -301,15 +303,19 @@ impl Exchange {
 
     #[inline]
     pub(super) fn put_in_local(&mut self) {
-        if self.pass == 0 && matches!(self.expect.front(), Some(Expect::Local(_) | Expect::Change(_))) {
+        if self.pass == 0
+            && matches!(self.expect.front(), Some(Expect::Local(_) | Expect::Change(_) | Expect::Plain))
+        {
             self.put_in_all_local();
         }
     }
 
     fn put_in_all_local(&mut self) {
-        while let Some(Expect::Local(_) | Expect::Change(_)) = self.expect.front() {
-            if let Some(Expect::Local(bytes)) = self.expect.pop_front() {
-                self.insert(&bytes);
+        while let Some(Expect::Local(_) | Expect::Change(_) | Expect::Plain) = self.expect.front() {
+            match self.expect.pop_front() {
+                Some(Expect::Local(bytes)) => self.insert(&bytes),
+                Some(Expect::Plain) => self.plain = true,
+                _ => {}
             }
         }
     }
@@ -359,6 +365,7 @@ pub(super) fn skipped(answer: Expect) -> Option<Done> {
         | Expect::Prefix
         | Expect::Sync { .. }
         | Expect::Local(_)
+        | Expect::Plain
         | Expect::Refuse(_) => None,
     }
 }

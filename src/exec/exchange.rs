@@ -105,6 +105,8 @@ pub struct Exchange {
     /// The last ReadyForQuery outside a transaction is kept back, see [`Exchange::hold_ready`].
     pub(super) hold_ready: bool,
     pub(super) held: bool,
+    /// See [`Expect::Plain`].
+    pub(super) plain: bool,
     /// Notifications of a server go to the client, who knows itself by this process id.
     pub(super) notify_as: Option<u32>,
 }
@@ -150,6 +152,7 @@ impl Exchange {
             swallowed_error,
             hold_ready,
             held,
+            plain,
             notify_as,
             retag,
             parameters,
@@ -162,7 +165,7 @@ impl Exchange {
                 *buffer = BytesMut::new();
             }
         }
-        for fact in [skipping, copy_in, answered, open_batch, hold_ready, held] {
+        for fact in [skipping, copy_in, answered, open_batch, hold_ready, held, plain] {
             *fact = false;
         }
         (*ready, *pass, *query_done, *read_size) = (0, 0, 0, READ_MIN);
@@ -194,6 +197,7 @@ impl Exchange {
         self.copy_in = false;
         self.open_batch = false;
         self.answered = false;
+        self.plain = false;
         self.pass = 0;
     }
 
@@ -202,7 +206,7 @@ impl Exchange {
         match answer {
             Expect::Query { .. } | Expect::Prefix => {}
             Expect::Sync { .. } => self.open_batch = false,
-            Expect::Local(_) | Expect::Change(_) => {}
+            Expect::Local(_) | Expect::Change(_) | Expect::Plain => {}
             Expect::Parse { .. }
             | Expect::Bind
             | Expect::Close { .. }

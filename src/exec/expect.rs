@@ -54,6 +54,8 @@ pub enum Expect {
     Local(Bytes),
     /// The client's names of statements have changed here: if an error skips this, they have not. The caller's number.
     Change(u32),
+    /// From here to ReadyForQuery the answers are to look like those to a simple Query.
+    Plain,
     /// The server will fail here, for the proxy made it to; the client sees this ErrorResponse instead.
     Refuse(Bytes),
 }

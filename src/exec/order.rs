@@ -34,7 +34,7 @@ pub(super) fn fits(front: Option<&Expect>, tag: u8) -> bool {
         Some(Expect::DescribePortal) => matches!(tag, b'T' | b'n'),
         Some(Expect::Sync { .. }) => tag == b'Z',
         // Nothing of the server's is owed: the first is to fail, the others are the proxy's own.
-        Some(Expect::Refuse(_) | Expect::Local(_) | Expect::Change(_)) | None => false,
+        Some(Expect::Refuse(_) | Expect::Local(_) | Expect::Change(_) | Expect::Plain) | None => false,
     }
 }
 

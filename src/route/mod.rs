@@ -21,6 +21,7 @@ mod literal;
 mod names;
 mod parse;
 mod plan;
+mod prepared;
 mod set;
 mod set_config;
 mod shown;
@@ -44,6 +45,7 @@ mod router_tests;
 
 pub use self::ddl::databases_to_leave;
 pub use self::filter::{FilterError, Fragment, condition, order, quoted};
+pub use self::prepared::{Argument, Prepared, filled_by, prepared};
 pub use self::set_config::names_of_list;
 pub use self::shown::Fingerprint;
 pub use self::types::{

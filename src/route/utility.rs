@@ -323,6 +323,9 @@ fn explain(words: &mut Words<'_>) -> Class {
         analyze |= words.eat_any(&["analyze", "analyse"]).is_some();
         words.eat("verbose");
     }
+    if words.sees("execute") {
+        return Class::Lexical(Lexical::new(Kind::SqlPrepare, Rule::Default).verb(Verb::Select));
+    }
     let access = if analyze { Access::Write } else { Access::Primary };
     let otherwise = Lexical::by_tables("EXPLAIN", Kind::Query).access(access).verb(Verb::Select);
     let query = words.at()..words.text().len();

@@ -163,6 +163,10 @@ pub(super) struct Turn {
     pub(super) flushed: bool,
     /// COMMIT is under way: if the server is lost now, nobody knows.
     pub(super) committing: bool,
+    /// Bytes at the front of the client's buffer that stand for one Query: PREPARE or EXECUTE.
+    pub(super) of_sql: usize,
+    /// A Query that names a prepared statement waits until the server at hand holds it.
+    pub(super) by_name: bool,
     /// LISTENs of a batch, or of a text of several statements, outside a transaction.
     pub(super) intents: Intents,
     /// They are of a text: they take effect when all of it is answered.
@@ -236,6 +240,8 @@ impl Turn {
             flushed,
             committing,
             late,
+            of_sql,
+            by_name,
             intents,
             hears_by_text,
         } = self;
@@ -251,10 +257,11 @@ impl Turn {
             committing,
             late,
             hears_by_text,
+            by_name,
         ] {
             *fact = false;
         }
-        (*current, *retries) = (0, 0);
+        (*current, *retries, *of_sql) = (0, 0, 0);
         *began = None;
         *measured = Measured::default();
         deferred.clear();

@@ -123,6 +123,19 @@ impl Client {
         }
     }
 
+    /// Whether the server at hand holds a statement.
+    pub(super) fn is_held_here(&mut self, statement: &ClientStatement) -> bool {
+        self.holds(statement, statement.key)
+    }
+
+    /// Has it prepared on the server at hand, and described.
+    pub(super) fn prepare_here(&mut self, statement: &Arc<ClientStatement>) {
+        if !self.holds(statement, statement.key) {
+            self.ensure_prepared(statement, &statement.sql, statement.key);
+            self.emit_describe(statement, statement.key, false);
+        }
+    }
+
     fn holds(&mut self, statement: &ClientStatement, key: StatementKey) -> bool {
         let client = self.cancel.id;
         self.server.as_mut().is_none_or(|server| {
@@ -143,6 +156,7 @@ impl Client {
         key: StatementKey,
         asked: bool,
     ) {
+        self.plainly();
         let Some(server) = &mut self.server else { return };
         if statement.name.is_empty() {
             server.unnamed = Some((self.cancel.id, key));

@@ -148,7 +148,10 @@ impl Client {
             }
             Kind::Listen(_) | Kind::Unlisten(_) => self.hear_completed(kind),
             Kind::Ddl => self.turn.read_schema = true,
-            Kind::Deallocate(_) => self.turn.spoiled = true,
+            Kind::Deallocate(name) => {
+                // Those of the proxy's own may be gone.
+                self.turn.spoiled |= name.as_ref().is_none_or(|name| name.starts_with("pgherd_"));
+            }
             Kind::Discard(what) => self.turn.spoiled |= what == "ALL",
             Kind::Query if statement_may_define(tag) => self.turn.read_schema = true,
             Kind::Empty

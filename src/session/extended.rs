@@ -13,6 +13,7 @@ use super::feed::{Fed, Step};
 use super::measure::{Note, Part};
 use super::prepared::{ClientStatement, Portal, key_of};
 use super::query::passed_on;
+use super::sql_prepared::{already_there, tag_of_prepare, wrong_arguments};
 use super::txn::Txn;
 use crate::exec::{Expect, Request};
 use crate::route::{Kind, Param, Route, RouteError, SetParameter, Statement, Target};
@@ -29,8 +30,7 @@ impl Client {
             if let Some(step) = self.settle_first() {
                 return Ok(Fed::Until(step)); // an error may yet take it away
             }
-            let message = format!("prepared statement \"{}\" already exists", view.name);
-            self.refuse_extended(&ErrorReport::error(SqlState::DUPLICATE_PREPARED_STATEMENT, message));
+            self.refuse_extended(&already_there(view.name));
             return Ok(Fed::Next);
         }
         let router = match self.router() {
@@ -58,6 +58,12 @@ impl Client {
                 return Ok(Fed::Next);
             }
         };
+        if one.as_ref().is_some_and(|parsed| matches!(parsed.kind(), Kind::SqlPrepare | Kind::Ddl))
+            && let Err(report) = self.may_parse_prepared(view.sql)
+        {
+            self.refuse_extended(&report);
+            return Ok(Fed::Next);
+        }
         let statement = Arc::new(ClientStatement {
             name: view.name.to_owned(),
             sql: Bytes::copy_from_slice(view.sql),
@@ -82,6 +88,9 @@ impl Client {
             self.say_in_turn(b'1', number);
         } else {
             self.turn.deferred.push(Deferred::Parse(statement, number));
+            if self.turn.of_sql > 0 {
+                self.turn.deferred.push(Deferred::Local(tag_of_prepare(), 0));
+            }
         }
     }
 
@@ -119,15 +128,22 @@ impl Client {
     /// A message without a body, after all that is to be answered before it, with the change of a name that it
     /// tells of (0: none).
     fn say_in_turn(&mut self, tag: u8, number: u32) {
-        let mut bytes = BytesMut::new();
-        bytes.put_empty(tag);
+        let bytes = match tag {
+            b'1' if self.turn.of_sql > 0 => tag_of_prepare(),
+            b'2' if self.turn.of_sql > 0 => return,
+            tag => {
+                let mut bytes = BytesMut::new();
+                bytes.put_empty(tag);
+                bytes.freeze()
+            }
+        };
         if self.turn.deferred.is_empty() {
-            self.x.say(bytes.freeze());
+            self.x.say(bytes);
             if number > 0 {
                 self.x.change(number);
             }
         } else {
-            self.turn.deferred.push(Deferred::Local(bytes.freeze(), number));
+            self.turn.deferred.push(Deferred::Local(bytes, number));
         }
     }
 
@@ -172,7 +188,11 @@ impl Client {
         if let Some(wanted) = statement.parameters()
             && wanted != params.len()
         {
-            return Err(wrong_count(view, wanted, params.len()));
+            return Err(if self.turn.of_sql > 0 {
+                wrong_arguments(view.statement, wanted, params.len())
+            } else {
+                wrong_count(view, wanted, params.len())
+            });
         }
         let routed = if self.is_open_failed() {
             Ok(passed_on())
@@ -298,6 +318,7 @@ impl Client {
         };
         self.emit_deferred(Some((statement, sql, key)));
         self.ensure_prepared(statement, sql, key);
+        self.plainly();
         self.x.up.put_bind(view.portal, &server_name(&statement.name, key), view.tail);
         self.x.expect(Expect::Bind);
         let note = self.note(parsed, Some(route), true);
@@ -534,7 +555,7 @@ fn wrong_count(view: &BindView<'_>, wanted: usize, given: usize) -> ErrorReport 
     ErrorReport::error(SqlState::PROTOCOL_VIOLATION, message)
 }
 
-fn no_statement(name: &str) -> ErrorReport {
+pub(super) fn no_statement(name: &str) -> ErrorReport {
     let message = if name.is_empty() {
         "unnamed prepared statement does not exist".to_owned()
     } else {

@@ -61,6 +61,8 @@ pub(super) enum Fed {
     Next,
     /// It waits.
     Until(Step),
+    /// It is a Query that says in SQL what these messages say in the extended protocol.
+    Instead(BytesMut),
 }
 
 /// Length of all CopyData at the front of a buffer, of which the last may not have come whole: rows are short, and
@@ -99,6 +101,12 @@ impl Client {
                 Ok(Fed::Next) => {
                     self.take_current();
                 }
+                Ok(Fed::Instead(mut messages)) => {
+                    self.take_current();
+                    self.turn.of_sql = messages.len();
+                    messages.extend_from_slice(&self.inbuf);
+                    self.inbuf = messages;
+                }
                 Ok(Fed::Until(step)) => {
                     if matches!(step, Step::Fanout(_)) {
                         self.take_current(); // many shards will answer it; all else is fed again
@@ -117,6 +125,7 @@ impl Client {
             return None;
         }
         let tag = self.inbuf.first().copied();
+        self.turn.of_sql = self.turn.of_sql.saturating_sub(length);
         if length >= self.inbuf.len() {
             self.inbuf.clear(); // keeps its room, from the start
         } else {
@@ -154,7 +163,9 @@ impl Client {
                 self.inbuf.reserve(head.total() - self.inbuf.len());
                 return Ok(None);
             }
-            self.keep_for_replay(head.total());
+            if self.turn.of_sql == 0 {
+                self.keep_for_replay(head.total());
+            } // else the Query that it stands for was kept
             return Ok(Some(head.total()));
         }
     }
@@ -247,6 +258,9 @@ impl Client {
                 message: "COPY",
                 what: "another message came instead of its data",
             });
+        }
+        if self.x.is_skipping() && tag == b'Q' && std::mem::take(&mut self.turn.by_name) {
+            return Ok(self.on_sync()); // what it executes could not be prepared here
         }
         if self.turn.skip || self.x.is_skipping() {
             return Ok(Fed::Next); // up to Sync nobody answers

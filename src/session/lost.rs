@@ -3,7 +3,7 @@
 
 use std::io::ErrorKind;
 
-use bytes::BytesMut;
+use bytes::{Buf as _, BytesMut};
 
 use super::client::{Client, Flow};
 use super::txn::Txn;
@@ -150,6 +150,9 @@ impl Client {
         self.turn.skip = false;
         let mut inbuf = replay;
         self.take_current(); // it is in what was kept
+        // The Query that the rest stands for is, too.
+        self.inbuf.advance(std::mem::take(&mut self.turn.of_sql).min(self.inbuf.len()));
+        self.turn.by_name = false;
         inbuf.extend_from_slice(&self.inbuf);
         self.inbuf = inbuf;
     }

@@ -37,6 +37,7 @@ mod reload; // a changed configuration comes into force
 mod reset; // RESET, DISCARD ALL, commands
 mod rest; // a client while nothing is asked of it
 mod served; // a database as sessions use it
+mod sql_prepared; // PREPARE and EXECUTE of SQL
 mod startup; // from an accepted socket to a known user
 mod tls; // TLS towards clients
 mod turn; // a turn of work

@@ -24,11 +24,17 @@ const LEFT_BEHIND: &str = "SELECT \
      || CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable) THEN 'c' ELSE '' END \
      || CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted \
           AND pid = pg_catalog.pg_backend_pid()) THEN 'a' ELSE '' END \
-     || CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_listening_channels()) THEN 'l' ELSE '' END";
+     || CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_listening_channels()) THEN 'l' ELSE '' END \
+     || CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql) THEN 'p' ELSE '' END";
 
 /// Which letter tells of which cause.
-const LETTERS: [(char, Pin); 4] =
-    [('t', Pin::TempTable), ('c', Pin::HoldCursor), ('a', Pin::AdvisoryLock), ('l', Pin::Listen)];
+const LETTERS: [(char, Pin); 5] = [
+    ('t', Pin::TempTable),
+    ('c', Pin::HoldCursor),
+    ('a', Pin::AdvisoryLock),
+    ('l', Pin::Listen),
+    ('p', Pin::SqlPrepare),
+];
 
 /// The causes for which one server is kept.
 pub(super) type Pins = SmallVec<[Pin; 2]>;
@@ -92,7 +98,7 @@ impl Client {
             Some(_) => true,
             None => {
                 matches!(statement.kind(), Kind::Ddl | Kind::SqlPrepare)
-                    || kept && matches!(statement.kind(), Kind::Discard(_))
+                    || kept && matches!(statement.kind(), Kind::Discard(_) | Kind::Deallocate(_))
             }
         };
         if doubt {

@@ -108,6 +108,12 @@ impl ClientStatement {
         types.into()
     }
 
+    /// The types of its parameters, as far as they are known.
+    pub(super) fn parameter_types(&self) -> Vec<u32> {
+        let declared = self.shape.get().map_or(&self.types, |shape| &shape.parameters);
+        declared.chunks_exact(4).map(|oid| u32::from_be_bytes(oid.try_into().unwrap_or_default())).collect()
+    }
+
     /// How many parameters it has, if that is known.
     pub(super) fn parameters(&self) -> Option<usize> {
         self.shape.get().map(|shape| shape.parameters.len() / 4)

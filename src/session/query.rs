@@ -67,6 +67,14 @@ impl Client {
                 let statements = router.prepare(sql, &self.vars.env)?;
                 self.count_plans(&statements);
                 if let [statement] = statements.as_slice() {
+                    if matches!(statement.kind(), Kind::SqlPrepare)
+                        && let Some(fed) = self.of_prepared(sql)?
+                    {
+                        return Ok(fed);
+                    }
+                    if matches!(statement.kind(), Kind::Ddl) {
+                        self.may_parse_prepared(sql).map_err(RouteError::from_report)?;
+                    }
                     if let Some(local) = self.local(statement.kind())? {
                         let statement = statement.clone();
                         // A malformed one is an error here, as it would be on a server.
@@ -222,12 +230,19 @@ impl Client {
         };
         // What the statements so far make of the session: names after a SET search_path mean other tables.
         let (mut vars, mut ended) = (self.vars.clone(), false);
+        let mut names: Vec<String> = Vec::new();
         for statement in statements {
             let own = match statement.kind() {
                 Kind::Virtual(_) | Kind::Command(_) => true,
                 Kind::Reset(Some(name)) => name.starts_with("pgherd."),
                 Kind::Set(set) => set.name.starts_with("pgherd."),
+                Kind::Deallocate(Some(name)) if self.is_servers_name(name, &names) => false,
                 Kind::Deallocate(_) => true,
+                Kind::SqlPrepare => {
+                    let text = sql.get(statement.span.clone()).unwrap_or_default();
+                    self.name_in_text(text, &mut names)?;
+                    false
+                }
                 Kind::Listen(_) | Kind::Unlisten(_) if self.hears_by_hub() => {
                     if self.vars.env.foreign_encoding {
                         return Err(no_listen_in_foreign_encoding());
@@ -263,7 +278,6 @@ impl Client {
                 | Kind::SetConfig(_)
                 | Kind::Reset(None)
                 | Kind::Show(_)
-                | Kind::SqlPrepare
                 | Kind::Discard(_)
                 | Kind::Listen(_)
                 | Kind::Unlisten(_)

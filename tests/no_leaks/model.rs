@@ -291,21 +291,39 @@ impl Session {
             13..=15 => self.turn_transaction(random, busy),
             16 | 17 => {
                 let text = self.id * 100 + random.below(10);
-                let how =
-                    How::Parse(statement.clone(), format!("select {text}, current_setting('work_mem')"));
+                let select = format!("select {text}, current_setting('work_mem')");
+                let how = if random.below(2) == 0 {
+                    How::Query(format!("prepare {statement} as {select}"))
+                } else {
+                    How::Parse(statement.clone(), select)
+                };
                 if self.statements.contains_key(&statement) {
                     return self.fails(how, "42P05");
                 }
                 self.statements.insert(statement, text);
                 self.done(how, &[])
             }
-            18..=21 => match self.statements.get(&statement) {
-                Some(text) => {
-                    let row = format!("{text}|{}", self.value(2));
-                    self.done(How::Run(statement), &[&row])
+            18..=21 => {
+                let how = match random.below(3) {
+                    0 => How::Query(format!("execute {statement}")),
+                    1 => How::Query(format!("execute {statement} (now(), 'ignored')")),
+                    _ => How::Run(statement.clone()),
+                };
+                match self.statements.get(&statement) {
+                    Some(text) => {
+                        let row = format!("{text}|{}", self.value(2));
+                        self.done(how, &[&row])
+                    }
+                    None => self.fails(how, "26000"),
                 }
-                None => self.fails(How::Run(statement), "26000"),
-            },
+            }
+            22 if random.below(2) == 0 => {
+                let how = How::Query(format!("deallocate {statement}"));
+                match self.statements.remove(&statement) {
+                    Some(_) => self.done(how, &[]),
+                    None => self.fails(how, "26000"),
+                }
+            }
             22 => {
                 self.statements.remove(&statement);
                 self.done(How::Close(statement), &[])
