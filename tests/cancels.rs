@@ -4,7 +4,10 @@ mod common;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
-use common::{Changes, Front, Raw, rows};
+use bytes::BufMut;
+use common::{Changes, Front, PATIENCE, Raw, eventually, rows};
+use pgherd::wire::FrontendWriter;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_postgres::NoTls;
 
 /// Cancel requests, in all.
@@ -68,4 +71,38 @@ async fn keys_are_long_where_the_protocol_allows_it_and_never_alike() {
         assert_eq!(short.key.len(), 4 + 4, "process id and a key of protocol 3.0");
         assert!(keys.insert(short.key[4..].to_vec()));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_of_protocol_3_2_cancels_with_a_key_of_256_bits() {
+    let front = Front::plain(0, Changes::default()).await;
+    let mut client = Raw::connect_by(&front, 2).await;
+    assert_eq!(client.key.len(), 4 + 32, "process id and 256 bits");
+    client.out.put_query(b"select pg_sleep(30)");
+    client.send().await;
+    let admin = front.admin().await;
+    eventually("it runs", PATIENCE, async || {
+        let sql = "select count(*) from pgherd.clients where user_name = 'raw' and state = 'active'";
+        (rows(&admin, sql).await == ["1"]).then_some(())
+    })
+    .await;
+    let request = async |key: &[u8]| {
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", front.port)).await.unwrap();
+        let mut packet = bytes::BytesMut::new();
+        packet.put_u32(key.len() as u32 + 8);
+        packet.put_u32(80_877_102);
+        packet.put_slice(key);
+        stream.write_all(&packet).await.unwrap();
+        assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "nothing is answered");
+    };
+    // Another key, and a part of the right one, do nothing.
+    let key = client.key.clone();
+    let mut other = key.clone();
+    other[35] ^= 1;
+    for wrong in [&other[..], &key[..8], &key[..35]] {
+        request(wrong).await;
+    }
+    assert_eq!(rows(&admin, "select state from pgherd.clients where user_name = 'raw'").await, ["active"]);
+    request(&key).await;
+    assert_eq!(client.answers(1).await, "T 57014 /I");
 }

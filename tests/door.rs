@@ -68,6 +68,7 @@ fn database(name: &str) -> Arc<Database> {
             min_idle: 0,
             max_per_server: size,
             queue_timeout: second,
+            pause_timeout: second,
             connect_timeout: second,
             idle_timeout: second,
             max_lifetime: second,

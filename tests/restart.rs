@@ -37,7 +37,11 @@ impl Process {
     }
 
     fn terminate(&self) {
-        let status = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status().unwrap();
+        self.signal("-TERM");
+    }
+
+    fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.0.id().to_string()]).status().unwrap();
         assert!(status.success());
     }
 
@@ -162,4 +166,33 @@ async fn a_socket_that_is_handed_over_refuses_nobody_while_no_process_is_there()
         clients.goes_on("clients connect again").await;
     }
     clients.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sighup_is_reload_and_a_bad_file_changes_nothing() {
+    let (herd, port, dir) = (Herd::start(1, 0).await, Port::reserve(), tempfile::tempdir().unwrap());
+    let file = configuration(dir.path(), port.number(), &herd);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pgherd"));
+    command.args(["run", "--config"]).arg(&file);
+    let mut process = Process::started(command);
+    let connect = async |user: &str| {
+        let mut config = tokio_postgres::Config::new();
+        config.host("127.0.0.1").port(port.number()).user(user).dbname("app");
+        let (client, connection) = config.connect(NoTls).await?;
+        tokio::spawn(connection);
+        client.simple_query("select 1").await.map(|_| client)
+    };
+    let stays = eventually("app is let in", PATIENCE, async || connect("app").await.ok()).await;
+    assert!(connect("late").await.is_err());
+    let text = std::fs::read_to_string(&file).unwrap();
+    let late = "[[user]]\nname = \"late\"\ntrust = true\nserver_user = \"app\"\nserver_password = \"app\"\n";
+    std::fs::write(&file, text.replacen("[[database]]", &format!("{late}[[database]]"), 1)).unwrap();
+    process.signal("-HUP");
+    eventually("the new user is let in", PATIENCE, async || connect("late").await.ok()).await;
+    std::fs::write(&file, "this is no configuration").unwrap();
+    process.signal("-HUP");
+    stays.simple_query("select 1").await.unwrap();
+    connect("late").await.unwrap();
+    process.terminate();
+    process.ended().await;
 }

@@ -47,6 +47,12 @@ pub enum ClusterError {
         /// The shard.
         shard: String,
     },
+    /// An operator has paused the database, for too long.
+    #[error("database \"{database}\" is paused")]
+    Paused {
+        /// The database.
+        database: String,
+    },
     /// The configuration has changed: another cluster serves the database.
     #[error("the configuration of the database has changed")]
     Retired,
@@ -87,6 +93,7 @@ impl ClientFacing for ClusterError {
             | Self::NotPrimary { .. }
             | Self::NoReplica { .. }
             | Self::NotFresh { .. }
+            | Self::Paused { .. }
             | Self::Retired
             | Self::NoCatalog { .. } => SqlState::CANNOT_CONNECT_NOW,
             Self::TwoPrimaries { .. } => SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -104,6 +111,7 @@ impl ClientFacing for ClusterError {
             | Self::NotPrimary { .. }
             | Self::NoReplica { .. }
             | Self::NotFresh { .. }
+            | Self::Paused { .. }
             | Self::Retired
             | Self::NoDatabase { .. }
             | Self::NoSuchShard { .. } => None,
@@ -128,6 +136,9 @@ impl ClientFacing for ClusterError {
                 Some("See SHOW SERVERS on database pgherd, or run pgherd check.".into())
             }
             Self::Lease { error, .. } => error.hint(),
+            Self::Paused { .. } => {
+                Some("Nothing was sent; try again after RESUME. The limit is pool.pause_timeout_ms.".into())
+            }
             Self::NoSuchShard { .. } | Self::NoDatabase { .. } => None,
         }
     }
@@ -135,7 +146,7 @@ impl ClientFacing for ClusterError {
     fn blame(&self) -> Blame {
         match self {
             Self::Lease { error, .. } => error.blame(),
-            Self::NoSuchShard { .. } | Self::Retired => Blame::Proxy,
+            Self::NoSuchShard { .. } | Self::Paused { .. } | Self::Retired => Blame::Proxy,
             Self::NoDatabase { .. } => Blame::Client,
             Self::NoPrimary { .. }
             | Self::TwoPrimaries { .. }

@@ -33,6 +33,12 @@ impl Cluster {
         was_open
     }
 
+    /// Whether an operator has paused it.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        !self.gate.is_open()
+    }
+
     /// Waits until every connection that clients used is closed. Cancel safe.
     pub async fn quiet(&self) {
         let mut tick = tokio::time::interval(LOOK);

@@ -360,12 +360,14 @@ impl Cluster {
     /// cannot be reached. Nothing has been sent when it fails. Cancel safe.
     ///
     /// # Errors
-    /// [`ClusterError`]: no primary, two primaries, or the pool's own error.
+    /// [`ClusterError`]: no primary, two primaries, a pause that lasts too long, or the pool's own error.
     pub async fn lease(&self, pools: &UserPools, shard: ShardId, need: Need) -> Result<Leased, ClusterError> {
         let mut tried = 0u128;
         let mut last = None;
         loop {
-            self.gate.opened().await;
+            if tokio::time::timeout(self.config.pool.pause_timeout, self.gate.opened()).await.is_err() {
+                return Err(ClusterError::Paused { database: self.config.name.clone() });
+            }
             let picked = match self.pick(shard, need, tried) {
                 Ok(picked) => picked,
                 Err(error) => return Err(last.unwrap_or(error)),

@@ -99,6 +99,7 @@ pub(super) struct RawPool {
     pub(super) min_idle: Field<u64>,
     pub(super) max_per_server: Field<u64>,
     pub(super) queue_timeout_ms: Field<u64>,
+    pub(super) pause_timeout_ms: Field<u64>,
     pub(super) connect_timeout_ms: Field<u64>,
     pub(super) idle_timeout_ms: Field<u64>,
     pub(super) max_lifetime_ms: Field<u64>,

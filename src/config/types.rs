@@ -215,6 +215,8 @@ pub struct Pool {
     pub max_per_server: NonZeroU32,
     /// Longest wait for a free connection; then 53300.
     pub queue_timeout: Duration,
+    /// Longest wait for the end of a pause; then 57P03.
+    pub pause_timeout: Duration,
     /// Longest wait for a TCP connection and login.
     pub connect_timeout: Duration,
     /// An idle connection is closed after this.

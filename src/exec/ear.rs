@@ -21,6 +21,8 @@ use crate::wire::{ErrorFields, FrontendWriter, next_frame};
 const LOOK: Duration = Duration::from_secs(1);
 /// A connection with nothing to listen to is kept this long.
 const LINGER: Duration = Duration::from_secs(60);
+/// A server that was asked something may say nothing for so long.
+const DEAF: Duration = Duration::from_secs(10);
 /// The longest message from a server, bytes: a notification has at most 8000 bytes of payload, errors are short.
 const MAX_BODY: usize = 1 << 20;
 
@@ -35,6 +37,8 @@ struct Ear {
     down: BytesMut,
     /// Who waits for the answers, in turn.
     owed: VecDeque<Done>,
+    /// When the server last said something, or was first asked.
+    heard: Instant,
     failed: Option<String>,
     unflushed: bool,
 }
@@ -51,8 +55,18 @@ pub(super) async fn run(
         Ok((server, opened)) => {
             let (read, write) = tokio::io::split(opened.stream);
             let (up, down) = (BytesMut::new(), opened.leftover);
-            let ear =
-                Ear { shard, hub: hub.clone(), read, write, up, down, owed, failed: None, unflushed: false };
+            let ear = Ear {
+                shard,
+                hub: hub.clone(),
+                read,
+                write,
+                up,
+                down,
+                owed,
+                heard: Instant::now(),
+                failed: None,
+                unflushed: false,
+            };
             let (end, left) = ear.live(&cluster, &server, &mut orders).await;
             owed = left;
             end
@@ -91,6 +105,9 @@ impl Ear {
                 order = orders.recv() => match order {
                     Some(Order { sql, done }) => {
                         last_order = Instant::now();
+                        if self.owed.is_empty() {
+                            self.heard = last_order;
+                        }
                         self.up.put_query(sql.as_bytes());
                         self.owed.push_back(done);
                         self.unflushed = true;
@@ -107,6 +124,9 @@ impl Ear {
                     Err(error) => break Some(error.to_string()),
                 },
                 _ = look.tick() => {
+                    if !self.owed.is_empty() && self.heard.elapsed() >= DEAF {
+                        break Some(format!("it has said nothing for {} s", DEAF.as_secs()));
+                    }
                     let now = self.hub.upgrade().map(|hub| hub.cluster());
                     let address = now.and_then(|c| c.primary_of(self.shard).ok()).map(|p| p.config.address());
                     if let Some(address) = address.filter(|address| *address != server.config.address()) {
@@ -123,6 +143,7 @@ impl Ear {
     }
 
     fn messages(&mut self, cluster: &Cluster) -> Result<(), String> {
+        self.heard = Instant::now();
         while let Some(frame) = next_frame(&mut self.down, MAX_BODY).map_err(|e| e.to_string())? {
             match frame.tag {
                 b'A' => {

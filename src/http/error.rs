@@ -12,7 +12,25 @@ use crate::wire::{ErrorFields, ErrorReport, ErrorSubject, SqlState};
 
 /// Why a request failed. Boxed: most do not.
 #[derive(Debug, Clone)]
-pub(super) struct HttpError(Box<ErrorBody>);
+pub(super) struct HttpError(Box<ErrorBody>, Known);
+
+/// Whether an error is in the statistics already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Known {
+    /// A session has answered so, and counted it.
+    Yes,
+    /// It was found out here.
+    No,
+}
+
+/// On an answer: the error in it is not in the statistics yet.
+#[derive(Debug, Clone)]
+pub(super) struct Uncounted {
+    /// Its SQLSTATE.
+    pub(super) sqlstate: String,
+    /// Its message.
+    pub(super) message: String,
+}
 
 /// Why a request failed.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -57,7 +75,7 @@ impl HttpError {
 
     /// An error with another status than its code alone would give.
     pub(super) fn with_status(status: StatusCode, code: SqlState, message: impl Into<String>) -> Self {
-        Self(Box::new(ErrorBody {
+        let body = ErrorBody {
             status: status.as_u16(),
             sqlstate: code.as_str().to_owned(),
             message: message.into(),
@@ -66,7 +84,8 @@ impl HttpError {
             table: None,
             column: None,
             constraint: None,
-        }))
+        };
+        Self(Box::new(body), Known::No)
     }
 
     /// The same with what to do about it.
@@ -125,6 +144,7 @@ impl From<ErrorReport> for HttpError {
 impl From<ErrorFields> for HttpError {
     fn from(fields: ErrorFields) -> Self {
         let mut error = Self::new(fields.sqlstate(), fields.message);
+        error.1 = Known::Yes;
         (error.0.detail, error.0.hint) = (fields.detail, fields.hint);
         error
     }
@@ -133,7 +153,12 @@ impl From<ErrorFields> for HttpError {
 impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
         let status = self.status();
+        let uncounted = (self.1 == Known::No)
+            .then(|| Uncounted { sqlstate: self.0.sqlstate.clone(), message: self.0.message.clone() });
         let mut response = (status, Json(*self.0)).into_response();
+        if let Some(uncounted) = uncounted {
+            response.extensions_mut().insert(uncounted);
+        }
         let headers = response.headers_mut();
         if status == StatusCode::UNAUTHORIZED {
             let basic = HeaderValue::from_static("Basic realm=\"pgherd\", charset=\"UTF-8\"");

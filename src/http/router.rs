@@ -13,9 +13,11 @@ use tokio::time::timeout;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::app::App;
-use super::error::HttpError;
+use super::auth::Caller;
+use super::error::{HttpError, Uncounted};
 use super::{analytics, auth, dashboard, data, health, metrics, openapi};
 use crate::session::Proxy;
+use crate::stats::ErrorEvent;
 use crate::wire::SqlState;
 
 /// Where no `[http]` says another.
@@ -53,9 +55,11 @@ pub(super) fn build(proxy: Arc<Proxy>) -> Router {
     let app = App::new(proxy, document.to_pretty_json().unwrap_or_default());
     let users = || from_fn_with_state(app.clone(), auth::require_user);
     let admins = from_fn_with_state(app.clone(), auth::require_admin);
-    let timely = open().merge(user().layer(users())).merge(admin().layer(admins));
+    let counts = || from_fn_with_state(app.clone(), counted);
+    let user = user().layer(counts()).layer(users());
+    let timely = open().merge(user).merge(admin().layer(counts()).layer(admins));
     let timely = timely.layer(from_fn_with_state(app.clone(), in_time));
-    let (router, _) = timely.merge(streamed().layer(users())).split_for_parts();
+    let (router, _) = timely.merge(streamed().layer(counts()).layer(users())).split_for_parts();
     router
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
@@ -82,6 +86,26 @@ async fn in_time(State(app): State<App>, request: Request, next: Next) -> Result
         let message = format!("no answer within {} ms", limit.as_millis());
         HttpError::new(SqlState::QUERY_CANCELED, message).hint("The limit is http.timeout_ms.")
     })
+}
+
+/// What is refused here, before or beside any session, is in the statistics as what sessions refuse is.
+async fn counted(State(app): State<App>, request: Request, next: Next) -> Response {
+    let user = request.extensions().get::<Caller>().map(|caller| caller.0.name.clone());
+    let mut response = next.run(request).await;
+    if let Some(Uncounted { sqlstate, message }) = response.extensions_mut().remove::<Uncounted>() {
+        let settings = app.settings();
+        app.proxy().stats().error(ErrorEvent {
+            sqlstate,
+            message,
+            blame: if response.status().is_client_error() { "client" } else { "proxy" },
+            database: settings.http().map(|http| http.database.clone()).unwrap_or_default(),
+            user: user.unwrap_or_default(),
+            shard: None,
+            server: None,
+            statement: None,
+        });
+    }
+    response
 }
 
 /// Headers that keep browsers from guessing and from showing this inside of other pages.

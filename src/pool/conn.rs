@@ -24,6 +24,23 @@ const CANCEL_REQUEST: u32 = 80_877_102;
 /// A server that vanished without a word is noticed after about a minute and a half.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+/// The same for one that vanishes while bytes are under way to it.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED: Duration = Duration::from_secs(90);
+
+/// Has the system notice within about a minute and a half that the other side has vanished without a word.
+///
+/// # Errors
+/// The socket's.
+pub fn notice_silence(tcp: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(tcp);
+    let probes =
+        TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY).with_retries(3);
+    socket.set_tcp_keepalive(&probes)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    Ok(())
+}
 
 /// Where to connect, and as whom. One per pool; clones share the derived keys.
 #[derive(Debug, Clone)]
@@ -143,8 +160,7 @@ async fn dial_tcp(endpoint: &Endpoint) -> Result<TcpStream, ConnectError> {
     let opened = async {
         let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
         tcp.set_nodelay(true)?;
-        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
-        SockRef::from(&tcp).set_tcp_keepalive(&keepalive)?;
+        notice_silence(&tcp)?;
         Ok(tcp)
     };
     opened.await.map_err(|e| ConnectError::io(endpoint.address(), e))

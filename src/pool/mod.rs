@@ -19,7 +19,7 @@ mod settings; // a client's session settings
 mod stream; // a socket, plain or TLS
 mod tls; // how much is asked of a server's certificate
 
-pub use self::conn::{Endpoint, Opened, cancel, connect};
+pub use self::conn::{Endpoint, Opened, cancel, connect, notice_silence};
 pub use self::control::{ControlError, ControlPool};
 pub use self::error::ConnectError;
 pub use self::gate::Gate;

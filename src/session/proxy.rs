@@ -421,13 +421,16 @@ impl Proxy {
         application: Option<&str>,
     ) -> Option<(Resting, BytesMut)> {
         let generation = self.generation.load(Acquire);
-        let prepared = match self.prepare(&admitted).await {
-            Ok(prepared) => {
-                let fixed = fixed_server(&prepared.0);
-                unless_gone(&admitted.stream, fixed).await?.map(|fixed| (prepared, fixed))
-            }
-            Err(report) => Err(report),
+        // The rest of the login: a server may have to be asked, and the database may be paused.
+        let limit = self.config().timeouts.login;
+        let prepare = async {
+            let prepared = self.prepare(&admitted).await?;
+            let fixed = unless_gone(&admitted.stream, fixed_server(&prepared.0)).await;
+            fixed.map(|fixed| fixed.map(|fixed| (prepared, fixed))).transpose()
         };
+        let prepared = tokio::time::timeout(limit, prepare).await;
+        let prepared = prepared.unwrap_or_else(|_| Err(self.login_too_long(&admitted.database)));
+        let prepared = prepared.transpose()?;
         let ((place, vars, report, seat), fixed) = match prepared {
             Ok(prepared) => prepared,
             Err(mut report) => {
@@ -490,6 +493,19 @@ impl Proxy {
             writes: SmallVec::new(),
         };
         Some((resting, admitted.leftover))
+    }
+
+    /// A login that was not over within `timeouts.login_ms`.
+    fn login_too_long(self: &Arc<Self>, database: &str) -> ErrorReport {
+        let served = self.serve_database(database).ok().flatten();
+        if served.is_some_and(|served| served.cluster.is_paused()) {
+            return ErrorReport::error(
+                SqlState::CANNOT_CONNECT_NOW,
+                format!("database \"{database}\" is paused"),
+            );
+        }
+        let message = "canceling authentication due to timeout";
+        ErrorReport::error(SqlState::QUERY_CANCELED, message).with_hint("The limit is timeouts.login_ms.")
     }
 
     async fn prepare(self: &Arc<Self>, admitted: &Admitted) -> Result<Prepared, ErrorReport> {

@@ -20,7 +20,7 @@ use super::packet::{Packet, Startup, next_packet, unsupported};
 use super::refusal::Refusal;
 use super::tls::common_name;
 use crate::config::User;
-use crate::pool::{PassThrough, Stream};
+use crate::pool::{PassThrough, Stream, notice_silence};
 use crate::wire::{BackendWriter as _, ErrorReport, SqlState, next_frame, peek_head};
 
 /// First byte of a TLS ClientHello; no startup packet is long enough to begin with it.
@@ -74,7 +74,7 @@ pub struct Admitted {
 /// # Errors
 /// [`Refusal`], for the log: the client was told and the connection is closed.
 pub async fn admit(stream: TcpStream, peer: SocketAddr, door: &Door) -> Result<Admission, Refusal> {
-    if stream.set_nodelay(true).is_err() {
+    if stream.set_nodelay(true).is_err() || notice_silence(&stream).is_err() {
         return Ok(Admission::Gone);
     }
     admit_stream(Stream::Plain(stream), peer.ip().to_canonical().is_loopback(), door).await

@@ -254,7 +254,7 @@ impl SessionStats {
         self.entry.transactions.fetch_add(1, Relaxed);
     }
 
-    /// Counts bytes from and to the client.
+    /// Counts bytes from servers for the client, and bytes to the client.
     pub fn count_bytes(&self, received: u64, sent: u64) {
         self.entry.received_bytes.fetch_add(received, Relaxed);
         self.entry.sent_bytes.fetch_add(sent, Relaxed);

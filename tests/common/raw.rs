@@ -30,9 +30,14 @@ pub struct Raw {
 impl Raw {
     /// Connects as the user that needs no password.
     pub async fn connect(front: &Front) -> Self {
+        Self::connect_by(front, 0).await
+    }
+
+    /// The same by protocol 3.`minor`.
+    pub async fn connect_by(front: &Front, minor: u32) -> Self {
         let mut stream = TcpStream::connect(("127.0.0.1", front.port)).await.unwrap();
         let mut startup = BytesMut::new();
-        startup.put_u32(3 << 16);
+        startup.put_u32((3 << 16) | minor);
         startup.put_slice(b"user\0raw\0database\0app\0\0");
         stream.write_u32(startup.len() as u32 + 4).await.unwrap();
         stream.write_all(&startup).await.unwrap();

@@ -151,6 +151,7 @@ fn database(list: &mut List, database: &Database) {
     list.text("pool.min_idle", database.pool.min_idle);
     list.text("pool.max_per_server", database.pool.max_per_server);
     list.ms("pool.queue_timeout_ms", database.pool.queue_timeout);
+    list.ms("pool.pause_timeout_ms", database.pool.pause_timeout);
     list.ms("pool.connect_timeout_ms", database.pool.connect_timeout);
     list.ms("pool.idle_timeout_ms", database.pool.idle_timeout);
     list.ms("pool.max_lifetime_ms", database.pool.max_lifetime);

@@ -27,7 +27,8 @@ pub(super) async fn sample(connection: &mut Connection, seed: u64) -> Result<Vec
     if found.is_empty() {
         found = match connection {
             Connection::Wire(client, _) => first_ones(client).await?,
-            Connection::Http(http) => user_ids(http, &format!("limit={ENOUGH}")).await?,
+            // No more than a server with a low http.max_rows gives.
+            Connection::Http(http) => user_ids(http, &format!("limit={BATCH}")).await?,
         };
     }
     if found.is_empty() {

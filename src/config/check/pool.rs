@@ -17,6 +17,7 @@ pub(super) fn defaults() -> Pool {
         // PostgreSQL's default max_connections is 100; some stay free for people and for replication.
         max_per_server: NonZeroU32::MIN.saturating_add(79),
         queue_timeout: Duration::from_secs(5),
+        pause_timeout: Duration::from_secs(120),
         connect_timeout: Duration::from_secs(5),
         idle_timeout: Duration::from_secs(600),
         max_lifetime: Duration::from_secs(3600),
@@ -65,6 +66,7 @@ pub(super) fn pool(c: &mut Checker<'_>, table: &str, raw: &RawPool, base: &Pool)
         min_idle,
         max_per_server,
         queue_timeout: millis(&raw.queue_timeout_ms, "queue_timeout_ms", base.queue_timeout),
+        pause_timeout: millis(&raw.pause_timeout_ms, "pause_timeout_ms", base.pause_timeout),
         connect_timeout: millis(&raw.connect_timeout_ms, "connect_timeout_ms", base.connect_timeout),
         idle_timeout: millis(&raw.idle_timeout_ms, "idle_timeout_ms", base.idle_timeout),
         max_lifetime: millis(&raw.max_lifetime_ms, "max_lifetime_ms", base.max_lifetime),

@@ -252,7 +252,9 @@ impl Link {
     }
 
     async fn cancel(&mut self) {
-        (self.cancelled, self.deadline) = (true, Instant::now() + GRACE);
+        // A login has nothing to be cancelled, and is not waited for.
+        let grace = if self.key.is_some() { GRACE } else { Duration::ZERO };
+        (self.cancelled, self.deadline) = (true, Instant::now() + grace);
         if let Some((id, key)) = &self.key {
             let delivered = self.proxy.cancel(*id, key);
             // The deadline of the next read sees to it if the server does not answer.
@@ -262,6 +264,12 @@ impl Link {
 
     fn lost(&mut self, why: &str) -> HttpError {
         self.broken = true;
+        if self.key.is_none() {
+            // Its login has not come to its end, so no statement was sent.
+            let message = "no session was to be had in time, and nothing was done";
+            return HttpError::new(SqlState::CANNOT_CONNECT_NOW, message)
+                .hint("The database may be paused: SHOW DATABASES tells. The limit is http.timeout_ms.");
+        }
         let message = format!("the outcome of the statement is not known: {why}");
         HttpError::new(SqlState::TRANSACTION_RESOLUTION_UNKNOWN, message)
     }

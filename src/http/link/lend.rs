@@ -44,7 +44,7 @@ impl Links {
     /// A session of this user on this database; at most `most` work at once.
     ///
     /// # Errors
-    /// 57014 if no place is free before the deadline; what a login is refused with.
+    /// 53300 if no place is free before the deadline; what a login is refused with.
     pub(in crate::http) async fn lend(
         &self,
         user: &Arc<User>,
@@ -76,7 +76,7 @@ impl Shared {
             Ok(Err(_)) | Err(_) => {
                 let message =
                     format!("all {most} sessions of the HTTP server were at work until the time was over");
-                Err(HttpError::new(SqlState::QUERY_CANCELED, message)
+                Err(HttpError::new(SqlState::TOO_MANY_CONNECTIONS, message)
                     .hint("Nothing was done. Raise http.max_sessions, or send fewer requests at once."))
             }
         }
