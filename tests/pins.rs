@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Changes, Front, PATIENCE, Raw, eventually, failure, rows};
-use pgherd::wire::FrontendWriter;
+use pgherd::wire::{DescribeTarget, FrontendWriter};
 use tokio_postgres::Client;
 
 fn pool(lines: &'static str) -> Changes {
@@ -203,4 +203,33 @@ async fn sequence_values_are_told_only_where_they_are_the_clients_own() {
     b.batch_execute("begin; select nextval('s')").await.unwrap();
     assert_eq!(rows(&b, "select currval('s')").await, ["1"]);
     b.batch_execute("rollback").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cursor_with_hold_is_a_portal_after_its_transaction_too() {
+    for mode in ["mode = \"transaction\"", "mode = \"session\""] {
+        let changes = Changes { database: mode, ..pool("size = 3\nmin_idle = 0") };
+        let front = Front::plain(0, changes).await;
+        let (admin, mut raw) = (front.admin().await, Raw::connect(&front).await);
+        raw.out.put_query(b"declare c cursor with hold for select generate_series(1, 5)");
+        assert_eq!(raw.ask().await, "DECLARE_CURSOR /I");
+        for _ in 0..2 {
+            // What drivers do who read a cursor in portions.
+            raw.out.put_target(b'D', DescribeTarget::Portal("c"));
+            raw.out.put_sync();
+            assert_eq!(raw.ask().await, "T /I");
+            raw.out.put_execute("c", 2);
+            raw.out.put_sync();
+            assert_eq!(raw.ask().await.matches("/I").count(), 1);
+        }
+        raw.out.put_query(b"fetch all from c");
+        assert_eq!(raw.ask().await, "T 5 FETCH_1 /I", "the fifth is left");
+        raw.out.put_target(b'C', DescribeTarget::Portal("c"));
+        raw.out.put_sync();
+        assert_eq!(raw.ask().await, "3 /I");
+        raw.out.put_target(b'D', DescribeTarget::Portal("c"));
+        raw.out.put_sync();
+        assert_eq!(raw.ask().await, "34000 /I");
+        assert_eq!(causes(&admin).await, "", "{mode}");
+    }
 }

@@ -115,7 +115,8 @@ class Target:
         subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL)
 
     def database(self, name, *statements):
-        self.sql(f"create database {name}")
+        # Not of template1, in which a pool may have connections.
+        self.sql(f"create database {name} template template0")
         for sql in statements:
             self.sql(sql, name)
         return name

@@ -15,8 +15,9 @@ use super::prepared::{ClientStatement, Portal, key_of};
 use super::query::passed_on;
 use super::sql_prepared::{already_there, tag_of_prepare, wrong_arguments};
 use super::txn::Txn;
+use crate::cluster::Need;
 use crate::exec::{Expect, Request};
-use crate::route::{Kind, Param, Route, RouteError, SetParameter, Statement, Target};
+use crate::route::{Kind, Param, Pin, Route, RouteError, SetParameter, Statement, Target};
 use crate::shard::ShardSet;
 use crate::wire::{
     BackendWriter, BindView, ClientFacing, DescribeTarget, ErrorReport, FrontendWriter, SqlState, WireError,
@@ -369,6 +370,9 @@ impl Client {
     }
 
     fn describe_portal(&mut self, name: &str) -> Fed {
+        if let Some(step) = self.held_cursor(name) {
+            return Fed::Until(step);
+        }
         let (here, cursor) = (self.server.is_some(), self.may_be_cursor());
         match self.portals.get_mut(name) {
             Some(Portal::Fanout { describe, .. }) => {
@@ -399,11 +403,25 @@ impl Client {
 
     /// A portal of that name that no Bind has made may be a cursor, which is one too: the server knows.
     fn may_be_cursor(&self) -> bool {
-        self.server.is_some() && matches!(self.txn, Txn::Open(_))
+        let holds = || self.turn.new_pins.contains(&Pin::HoldCursor) || self.is_of_one_server();
+        self.server.is_some() && (matches!(self.txn, Txn::Open(_)) || holds())
+    }
+
+    /// The server that is kept for a cursor WITH HOLD, if a portal that no Bind has made may be that.
+    fn held_cursor(&self, name: &str) -> Option<Step> {
+        if self.server.is_some() || self.portals.get(name).is_some() {
+            return None;
+        }
+        let of_session = self.is_of_one_server();
+        let kept = self.kept.iter().find(|k| of_session || k.pins.contains(&Pin::HoldCursor))?;
+        Some(Step::Lease { shard: kept.leased.server().shard, need: Need::PRIMARY })
     }
 
     pub(super) fn on_execute(&mut self, body: &[u8]) -> Result<Fed, WireError> {
         let (name, limit) = parse_execute(body)?;
+        if let Some(step) = self.held_cursor(name) {
+            return Ok(Fed::Until(step));
+        }
         match self.portals.get(name).cloned() {
             Some(Portal::Server { mark, note, fetched }) if self.server.is_some() => {
                 self.emit_deferred(None);
@@ -508,7 +526,11 @@ impl Client {
                 self.say_in_turn(b'3', number);
             }
             DescribeTarget::Portal(name) => {
+                if let Some(step) = self.held_cursor(name) {
+                    return Ok(Fed::Until(step));
+                }
                 let portal = self.portals.remove(name);
+                self.turn.doubt |= portal.is_none() && self.turn.new_pins.contains(&Pin::HoldCursor);
                 let on_server = match portal {
                     Some(Portal::Server { .. }) => self.server.is_some(),
                     Some(Portal::Local { .. } | Portal::Fanout { .. }) => false,
