@@ -93,7 +93,7 @@ pub fn prepared(text: &[u8], env: &Env) -> Option<Prepared> {
 
 /// How many expressions stand in the parentheses ahead; `None`: nothing that a server would accept.
 fn count(mut words: Words<'_>) -> Option<usize> {
-    if words.is_done() {
+    if words.is_over() {
         return Some(0);
     }
     words.eat_symbol(b'(').then_some(())?;
@@ -103,7 +103,7 @@ fn count(mut words: Words<'_>) -> Option<usize> {
         if is(b"([") {
             depth += 1;
         } else if depth == 0 && is(b")") {
-            return words.is_done().then_some(found);
+            return words.is_over().then_some(found);
         } else if is(b")]") {
             depth = depth.checked_sub(1)?;
         } else if depth == 0 && is(b",") {
@@ -238,14 +238,14 @@ fn named_type(words: &mut Words<'_>) -> Option<(u32, u32)> {
 
 fn arguments(words: &mut Words<'_>, env: &Env) -> Option<Vec<Argument>> {
     let mut found = Vec::new();
-    if words.is_done() {
+    if words.is_over() {
         return Some(found);
     }
     words.eat_symbol(b'(').then_some(())?;
     loop {
         found.push(argument(words, env)?);
         if words.eat_symbol(b')') {
-            return words.is_done().then_some(found);
+            return words.is_over().then_some(found);
         }
         words.eat_symbol(b',').then_some(())?;
     }

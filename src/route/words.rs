@@ -64,6 +64,13 @@ impl<'t> Words<'t> {
         self.ahead.is_none()
     }
 
+    /// Whether nothing is left of the statement: semicolons end it.
+    pub(super) fn is_over(&self) -> bool {
+        let mut ahead = self.clone();
+        while ahead.eat_symbol(b';') {}
+        ahead.is_done()
+    }
+
     /// Whether the token ahead is this unquoted word (given in lower case).
     pub(super) fn sees(&self, word: &str) -> bool {
         self.ahead.is_some_and(|t| t.is_word(self.text, word))
