@@ -506,6 +506,13 @@ async fn what_is_prepared_goes_where_its_values_send_it() {
     }
     let all = common::rows(&client, "select user_id from users where email like '%'").await.len();
     assert_eq!(common::rows(&client, "execute every('%')").await.len(), all);
-    let (code, message) = common::failure(&client, "execute p('user' || '_1')").await;
-    assert_eq!(code, "0A000", "{message}");
+    for sql in [
+        "execute p('user' || '_1')",
+        "explain execute p('user_1');",
+        "create temp table filled as execute p('user_1');",
+        "create table filled as execute p('user_1')",
+    ] {
+        let (code, message) = common::failure(&client, sql).await;
+        assert_eq!(code, "0A000", "{sql}: {message}");
+    }
 }

@@ -72,9 +72,6 @@ impl Client {
                     {
                         return Ok(fed);
                     }
-                    if matches!(statement.kind(), Kind::Ddl) {
-                        self.may_parse_prepared(sql).map_err(RouteError::from_report)?;
-                    }
                     if let Some(local) = self.local(statement.kind())? {
                         let statement = statement.clone();
                         // A malformed one is an error here, as it would be on a server.
@@ -91,7 +88,13 @@ impl Client {
                 }
                 let route = match statements.as_slice() {
                     [_] if self.is_open_failed() => passed_on(),
-                    [statement] => statement.route(&router, sql, &[], &self.vars.env)?,
+                    [statement] => {
+                        let route = statement.route(&router, sql, &[], &self.vars.env)?;
+                        if route.verb == Verb::Other {
+                            self.may_parse_prepared(sql).map_err(RouteError::from_report)?;
+                        }
+                        route
+                    }
                     _ => self.route_of_several(&router, &statements, sql)?,
                 };
                 (statements, route)
