@@ -45,9 +45,10 @@ impl Exchange {
                     }
                     self.cut(head.total());
                 } else {
+                    let (bytes, rows) = run_of_rows(rest, head.tag);
                     self.answered = true;
-                    self.finishes.row();
-                    self.pass = head.total();
+                    self.finishes.rows(rows);
+                    self.pass = bytes;
                 }
                 continue;
             }
@@ -400,4 +401,21 @@ fn out_of_turn(tag: u8) -> Lost {
 /// SQLSTATE class 57P: the server is being shut down, crashed, or cannot serve.
 fn is_going_down(body: &[u8]) -> bool {
     ErrorFields::parse(body).is_ok_and(|f| f.code.starts_with("57P"))
+}
+
+/// The rows at the front that follow each other: how many bytes, of which the last row may still owe some, and how many
+/// rows. Nothing else can come between them, so that only lengths are looked at.
+fn run_of_rows(rest: &[u8], tag: u8) -> (usize, u32) {
+    let (mut bytes, mut rows) = (0, 0);
+    while let Some([next, a, b, c, d]) = rest.get(bytes..).and_then(<[u8]>::first_chunk)
+        && *next == tag
+    {
+        let len = u32::from_be_bytes([*a, *b, *c, *d]) as usize; // counts itself, not the tag
+        if len < 4 || len - 4 > longest(tag) {
+            break; // told when its turn comes
+        }
+        bytes += 1 + len;
+        rows += 1;
+    }
+    (bytes, rows)
 }

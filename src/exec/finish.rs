@@ -87,9 +87,9 @@ impl Finishes {
         self.read_at = None;
     }
 
-    /// A row was passed on.
-    pub(super) fn row(&mut self) {
-        self.rows = self.rows.wrapping_add(1);
+    /// Rows were passed on.
+    pub(super) fn rows(&mut self, more: u32) {
+        self.rows = self.rows.wrapping_add(more);
     }
 
     /// A statement ended. `rows` by its own word; where it has none, as many as were passed on.
@@ -151,7 +151,7 @@ mod tests {
         finishes.push(How::Complete, Some(1));
         assert!(finishes.take().is_empty());
         finishes.measure(true);
-        finishes.row();
+        finishes.rows(1);
         finishes.push(How::Complete, None);
         finishes.push(How::Failed, None);
         let taken = finishes.take();
