@@ -84,6 +84,10 @@ async fn names_and_batches_behave_as_on_one_server() {
         |w| w.parse("f", "selec 1").sync(),
         |w| w.parse("f", "select 1; select 2").sync(),
         |w| w.describe("f").sync(),
+        // A Query ends a batch that has no Sync of its own.
+        |w| w.parse("q", "select 11").describe("q").query("alter table t set (fillfactor = 90)"),
+        |w| w.parse("r", "select 12").describe("r").query("select 13"),
+        |w| w.run("r", &[]),
         |w| w.parse("g", "select $1::int + 1").describe("g").sync(),
         |w| w.run("g", &["41"]),
         |w| w.run("g", &["x"]),

@@ -204,8 +204,9 @@ impl Exchange {
     /// Bytes put in `up` will be answered so.
     pub fn expect(&mut self, answer: Expect) {
         match answer {
-            Expect::Query { .. } | Expect::Prefix => {}
-            Expect::Sync { .. } => self.open_batch = false,
+            Expect::Prefix => {}
+            // A Query ends a batch without Sync too: its ReadyForQuery is that of both.
+            Expect::Query { .. } | Expect::Sync { .. } => self.open_batch = false,
             Expect::Local(_) | Expect::Change(_) | Expect::Plain => {}
             Expect::Parse { .. }
             | Expect::Bind
