@@ -195,14 +195,45 @@ async fn sequence_values_are_told_only_where_they_are_the_clients_own() {
     a.batch_execute("insert into t (i) values (1)").await.unwrap();
     assert_eq!(failure(&b, "select lastval()").await.0, "0A000");
     assert_eq!(failure(&b, "select currval('t_id_seq')").await.0, "0A000");
+    // Whatever else the statement does, and though it writes.
+    for sql in [
+        "select lastval(), pg_try_advisory_xact_lock(1)",
+        "select pg_advisory_lock(1), lastval()",
+        "create temp table x as select lastval()",
+        "insert into t (i) values (lastval())",
+        "update t set i = currval('t_id_seq')",
+    ] {
+        assert_eq!(failure(&b, sql).await.0, "0A000", "{sql}");
+    }
+    assert_eq!(rows(&b, "select nextval('s') - 1, currval('s') - 1").await, ["0|0"]);
     b.batch_execute("begin").await.unwrap();
     b.batch_execute("insert into t (i) values (1)").await.unwrap();
     assert_eq!(rows(&b, "select lastval(), currval('t_id_seq')").await, ["2|2"]);
     b.batch_execute("commit").await.unwrap();
     assert_eq!(rows(&b, "insert into t (i) values (1); select currval('t_id_seq')").await, ["3"]);
     b.batch_execute("begin; select nextval('s')").await.unwrap();
-    assert_eq!(rows(&b, "select currval('s')").await, ["1"]);
+    assert_eq!(rows(&b, "select currval('s')").await, ["2"]);
     b.batch_execute("rollback").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_others_have_prepared_is_not_told() {
+    let front = Front::plain(0, pool("size = 1\nmin_idle = 0")).await;
+    let (a, b) = (front.connect().await, front.connect().await);
+    let _prepared = a.prepare("select 'of a'").await.unwrap();
+    for sql in [
+        "select * from pg_prepared_statements",
+        "select statement from pg_catalog.pg_prepared_statements, pg_advisory_xact_lock(1)",
+        "select count(*) from (table pg_prepared_statements) p",
+        "select pg_prepared_statement()",
+        "with p as (select * from PG_Prepared_Statements) select 1 from p",
+    ] {
+        assert_eq!(failure(&b, sql).await.0, "0A000", "{sql}");
+    }
+    front.herd.sql("create schema mine authorization app").await;
+    let owner = front.herd.primary(0).connect_app().await;
+    owner.batch_execute("create table mine.pg_prepared_statements (i int)").await.unwrap();
+    assert!(rows(&b, "select * from mine.pg_prepared_statements").await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

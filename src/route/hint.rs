@@ -149,7 +149,9 @@ impl Forced {
         match (self.role, route.access) {
             (Some(Role::Primary), Access::Read) => route.access = Access::Primary,
             (Some(Role::Replica), Access::Write) => return Err(replica_writes()),
-            (Some(Role::Replica), Access::Primary) if route.pin.is_some() => return Err(replica_writes()),
+            (Some(Role::Replica), Access::Primary) if route.pin.is_some() || route.asks.any() => {
+                return Err(replica_writes());
+            }
             (Some(Role::Replica), Access::Primary) => route.access = Access::Read,
             (None | Some(Role::Primary | Role::Replica), _) => {}
         }

@@ -49,7 +49,7 @@ pub use self::prepared::{Argument, Prepared, filled_by, prepared};
 pub use self::set_config::names_of_list;
 pub use self::shown::Fingerprint;
 pub use self::types::{
-    Access, ConfigCall, ConfigValue, Env, Kind, Param, Pin, Route, RouteError, SetParameter, Target,
+    Access, Asks, ConfigCall, ConfigValue, Env, Kind, Param, Pin, Route, RouteError, SetParameter, Target,
     TransactionModes, Verb,
 };
 

@@ -185,8 +185,6 @@ pub enum Pin {
     HoldCursor,
     /// LISTEN that a function has run.
     Listen,
-    /// pg_listening_channels(): it ties to nothing, but a session that listens knows better than its server.
-    Channels,
     /// A setting of the users' own whose name cannot be known: the proxy cannot follow it.
     SetConfig,
     /// SQL-level PREPARE.
@@ -197,8 +195,35 @@ pub enum Pin {
     Unseen,
     /// No cause: it may end one (CLOSE).
     Released,
-    /// No cause: currval() and lastval(), which tell of the server's session.
-    Sequence,
+}
+
+/// What a statement asks that a server answers for its own session, which in transaction pooling is no client's alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Asks {
+    /// pg_listening_channels().
+    pub channels: bool,
+    /// currval() or lastval(), and nothing in the text draws a value before.
+    pub sequence: bool,
+    /// pg_prepared_statements.
+    pub prepared: bool,
+}
+
+impl Asks {
+    /// Whether it asks any such thing.
+    #[must_use]
+    pub fn any(self) -> bool {
+        self.channels || self.sequence || self.prepared
+    }
+
+    /// What both ask.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            channels: self.channels || other.channels,
+            sequence: self.sequence || other.sequence,
+            prepared: self.prepared || other.prepared,
+        }
+    }
 }
 
 impl From<Leaves> for Pin {
@@ -228,7 +253,7 @@ impl Pin {
     /// Whether it ties the client to its server, until the server says otherwise.
     #[must_use]
     pub fn is_cause(self) -> bool {
-        !matches!(self, Self::Channels | Self::Unseen | Self::Released | Self::Sequence)
+        !matches!(self, Self::Unseen | Self::Released)
     }
 
     /// In lower case, for SHOW CLIENTS.
@@ -238,13 +263,12 @@ impl Pin {
             Self::TempTable => "temporary table",
             Self::AdvisoryLock => "advisory lock",
             Self::HoldCursor => "cursor with hold",
-            Self::Listen | Self::Channels => "listen",
+            Self::Listen => "listen",
             Self::SetConfig => "set_config",
             Self::SqlPrepare => "sql prepare",
             Self::Other => "session state",
             Self::Unseen => "code that may keep state",
             Self::Released => "what may end a pin",
-            Self::Sequence => "sequence value",
         }
     }
 }
@@ -301,6 +325,8 @@ pub struct Route {
     pub rewrite: Option<String>,
     /// A session pin it causes.
     pub pin: Option<Pin>,
+    /// What it asks of its server's session.
+    pub asks: Asks,
     /// Its answer depends on the transaction it runs in (now(), txid_current() …), so a transaction that ran it
     /// cannot move to another shard afterwards.
     pub binds_transaction: bool,

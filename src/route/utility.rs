@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::words::Words;
-use super::{Access, Env, Kind, Pin, Route, RouteError, Target, Verb};
+use super::{Access, Asks, Env, Kind, Pin, Route, RouteError, Target, Verb};
 use super::{copy, ddl, set, transaction};
 
 /// How a statement is to be routed.
@@ -107,6 +107,7 @@ impl Lexical {
             verb: Verb::Other,
             rewrite: None,
             pin: None,
+            asks: Asks::default(),
             binds_transaction: false,
             partition: None,
         };

@@ -14,7 +14,7 @@ use super::plan::{Context, Plan};
 use super::shown::Fingerprint;
 use super::utility::{Class, Lexical, RUN_ON_EACH, Rule, Wrap, classify, selects_into};
 use super::virtual_select::virtual_select;
-use super::{Access, Env, Kind, Param, Pin, Route, RouteError, Target, Verb, set_config};
+use super::{Access, Asks, Env, Kind, Param, Pin, Route, RouteError, Target, Verb, set_config};
 
 /// A statement worked out.
 #[derive(Debug)]
@@ -140,6 +140,9 @@ impl Work {
             leaves
         };
         alone.pin = Pin::joined(alone.pin, leaves.map(Pin::from));
+        if fills_table(&text) {
+            alone.asks = asked_in(&text);
+        }
         (kind, Course::Decided { alone, target })
     }
 
@@ -225,6 +228,18 @@ fn fills_table(text: &str) -> bool {
     words.take(5).any(|word| word.eq_ignore_ascii_case("table"))
 }
 
+/// What a query asks that fills a new table, by its words.
+fn asked_in(text: &str) -> Asks {
+    let mut asks = Asks::default();
+    for word in text.split(|c: char| !c.is_alphanumeric() && c != '_') {
+        let is = |name: &str| word.eq_ignore_ascii_case(name);
+        asks.sequence |= is("lastval") || is("currval");
+        asks.channels |= is("pg_listening_channels");
+        asks.prepared |= is("pg_prepared_statements") || is("pg_prepared_statement");
+    }
+    asks
+}
+
 /// What code leaves in a session must be known to follow it from shard to shard.
 fn tied_to_one(route: &Route) -> Result<(), RouteError> {
     let refused =
@@ -263,6 +278,7 @@ fn local() -> Route {
         verb: Verb::Other,
         rewrite: None,
         pin: None,
+        asks: Asks::default(),
         binds_transaction: false,
         partition: None,
     }

@@ -266,7 +266,15 @@ impl Client {
         Ok(fresh)
     }
 
+    /// Whether a transaction is still to end that was asked to before this message: what is bound here would end with it.
+    fn is_another_ending(&self) -> bool {
+        self.x.is_owed() && !self.x.is_batch_open()
+    }
+
     fn bind_local(&mut self, view: &BindView<'_>, statement: &Arc<ClientStatement>) -> Fed {
+        if self.is_another_ending() {
+            return Fed::Until(Step::Drain);
+        }
         let portal = Portal::Local { statement: statement.clone(), tail: Bytes::copy_from_slice(view.tail) };
         self.portals.insert(view.portal, portal);
         self.say_in_turn(b'2', 0);
@@ -295,6 +303,9 @@ impl Client {
         shards: ShardSet,
         note: Note,
     ) -> Fed {
+        if self.is_another_ending() {
+            return Fed::Until(Step::Drain);
+        }
         let tail = Bytes::copy_from_slice(view.tail);
         let portal = Portal::Fanout { statement: statement.clone(), tail, shards, note, describe: false };
         self.portals.insert(view.portal, portal);

@@ -11,7 +11,7 @@ use super::fanout::FanoutPlan;
 use super::txn::Txn;
 use crate::cluster::{Leased, Need};
 use crate::exec::Expect;
-use crate::route::{Access, Route, Target};
+use crate::route::{Access, Asks, Route, Target};
 use crate::shard::ShardId;
 use crate::wire::{BackendWriter, ClientFacing, ErrorReport, FrontendWriter, SqlState, WireError, peek_head};
 
@@ -366,6 +366,7 @@ impl Client {
             verb: crate::route::Verb::Other,
             rewrite: None,
             pin: None,
+            asks: Asks::default(),
             binds_transaction: true,
             partition: None,
         };

@@ -14,7 +14,7 @@ use super::client::{Client, Kept, Place};
 use crate::cluster::Leased;
 use crate::config::PoolMode;
 use crate::pool::ServerError;
-use crate::route::{Kind, Pin, Route, RouteError, Statement};
+use crate::route::{Asks, Kind, Pin, Route, RouteError, Statement};
 use crate::wire::{ErrorReport, SqlState, TransactionStatus};
 
 /// Asks a server, outside a transaction, what its session holds: a letter for each cause.
@@ -42,15 +42,12 @@ pub(super) type Pins = SmallVec<[Pin; 2]>;
 impl Client {
     /// Before a statement goes to the server at hand: whether it may keep that server.
     pub(super) fn may_pin(&mut self, route: &Route) -> Result<(), RouteError> {
+        if route.asks.any() {
+            self.may_ask(route.asks)?;
+        }
         let Some(pin) = route.pin else { return Ok(()) };
         if self.pool_mode() == PoolMode::Session {
             return Ok(());
-        }
-        if pin == Pin::Channels {
-            return self.may_ask_for_channels();
-        }
-        if pin == Pin::Sequence {
-            return self.may_ask_for_sequence(route);
         }
         if !pin.is_cause() {
             return Ok(());
@@ -74,10 +71,27 @@ impl Client {
         })
     }
 
+    /// Whether a server's answer for its own session is the client's as well.
+    fn may_ask(&self, asks: Asks) -> Result<(), RouteError> {
+        if asks.prepared {
+            return Err(RouteError::Refused {
+                what: "pg_prepared_statements, which has a server's names and texts, of all clients".into(),
+                hint: "A client knows what it has prepared; connect to the server itself to look at it."
+                    .into(),
+            });
+        }
+        if self.pool_mode() == PoolMode::Session {
+            return Ok(());
+        }
+        if asks.channels {
+            self.may_ask_for_channels()?;
+        }
+        if asks.sequence { self.may_ask_for_sequence() } else { Ok(()) }
+    }
+
     /// `currval()` on a server tells of whoever called `nextval()` there last.
-    fn may_ask_for_sequence(&self, route: &Route) -> Result<(), RouteError> {
+    fn may_ask_for_sequence(&self) -> Result<(), RouteError> {
         let here = self.turn.batch_wrote
-            || route.access == crate::route::Access::Write
             || matches!(&self.txn, super::txn::Txn::Open(open) if open.wrote || self.turn.wrote);
         if here {
             return Ok(());
@@ -93,7 +107,6 @@ impl Client {
     pub(super) fn note_doubt(&mut self, (statement, text): (&Statement, &[u8]), pin: Option<Pin>) {
         let kept = !self.turn.new_pins.is_empty();
         let doubt = match pin {
-            Some(Pin::Channels | Pin::Sequence) => false,
             Some(Pin::Released) => kept,
             Some(_) => true,
             None => {

@@ -15,7 +15,7 @@ use super::measure::Part;
 use super::txn::Txn;
 use crate::exec::{Expect, Request};
 use crate::route::{
-    Access, Env, Kind, Param, Pin, Route, RouteError, Router, SetParameter, Statement, Target, Verb,
+    Access, Asks, Env, Kind, Param, Pin, Route, RouteError, Router, SetParameter, Statement, Target, Verb,
 };
 use crate::shard::ShardId;
 use crate::wire::{BackendWriter, ClientFacing, FrontendWriter, SqlState, WireError, parse_query};
@@ -228,6 +228,7 @@ impl Client {
             verb: Verb::Other,
             rewrite: None,
             pin: None,
+            asks: Asks::default(),
             binds_transaction: false,
             partition: None,
         };
@@ -393,6 +394,7 @@ pub(super) fn passed_on() -> Route {
         verb: Verb::Other,
         rewrite: None,
         pin: None,
+        asks: Asks::default(),
         binds_transaction: true,
         partition: None,
     }
@@ -435,6 +437,7 @@ fn join_routes(a: &Route, b: &Route, router: &Router) -> Result<Route, RouteErro
         verb: if a.verb == Verb::Other { b.verb } else { a.verb },
         rewrite: None,
         pin: Pin::joined(a.pin, b.pin),
+        asks: a.asks.and(Asks { sequence: b.asks.sequence && a.access != Access::Write, ..b.asks }),
         binds_transaction: a.binds_transaction || b.binds_transaction,
         partition: None,
     })

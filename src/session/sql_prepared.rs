@@ -14,7 +14,7 @@ use super::measure::Part;
 use super::prepared::ClientStatement;
 use crate::exec::Expect;
 use crate::route::{
-    Access, Argument, Kind, Pin, Prepared, Route, RouteError, Statement, Target, filled_by, prepared,
+    Access, Argument, Asks, Kind, Pin, Prepared, Route, RouteError, Statement, Target, filled_by, prepared,
 };
 use crate::wire::{BackendWriter, ClientFacing as _, DescribeTarget, ErrorReport, FrontendWriter, SqlState};
 
@@ -175,6 +175,7 @@ fn route_of(parsed: &Statement, found: Result<Route, RouteError>) -> Route {
         verb: parsed.verb(),
         rewrite: None,
         pin: Some(Pin::Unseen),
+        asks: Asks::default(),
         binds_transaction: true,
         partition: None,
     });

@@ -11,6 +11,8 @@ use super::common::{Front, PATIENCE, eventually, rows};
 
 /// Rows that are read meanwhile.
 pub(crate) async fn prepare(front: &Front) {
+    front.herd.sql(PREPARED_HERE).await;
+    front.admin().await.simple_query("reload").await.unwrap();
     let client = front.connect().await;
     for n in 0..8 {
         let sql = format!("insert into users (user_id, name, email) values ('victim_{n}', '0', 'e')");
@@ -54,6 +56,10 @@ impl Victims {
     }
 }
 
+/// What a client cannot ask for: the view would tell it of all others.
+const PREPARED_HERE: &str = "create function prepared_here(given text) returns boolean stable language sql \
+     as 'select exists (select from pg_prepared_statements where name = given)'";
+
 async fn one_round(client: &Client, mine: &str, round: i32) {
     // Its own values, in both protocols.
     let own = format!("{mine}/{round}");
@@ -64,7 +70,7 @@ async fn one_round(client: &Client, mine: &str, round: i32) {
     let state = "select current_setting('application_name'), current_setting('work_mem'), \
                  current_setting('search_path'), to_regclass('hostile_temp') is null, \
                  not exists (select from pg_listening_channels()), \
-                 not exists (select from pg_prepared_statements where name = 'hostile_statement'), \
+                 not prepared_here('hostile_statement'), \
                  not exists (select from pg_cursors where name = 'hostile_cursor')";
     assert_eq!(rows(client, state).await, [format!("{mine}|4MB|\"$user\", public|t|t|t|t")]);
     // Its own row, changed in a transaction.

@@ -3,7 +3,10 @@
 
 use super::survey::Call;
 use crate::catalog::{Catalog, Function, FunctionKind, Volatility, leaves_by_name};
-use crate::route::{Access, Pin};
+use crate::route::{Access, Asks, Pin};
+
+/// The function behind the view `pg_prepared_statements`.
+pub(super) const PREPARED: &str = "pg_prepared_statement";
 
 /// What a function asks of the server that runs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +15,8 @@ pub(super) struct Effect {
     pub(super) access: Access,
     /// What it leaves behind in the session.
     pub(super) pin: Option<Pin>,
+    /// What it tells of the session.
+    pub(super) asks: Asks,
     /// Its answer depends on the transaction it runs in.
     pub(super) binds: bool,
     /// It acts on one cluster's own state (a sequence, a lock, a notification): always the default shard's where
@@ -176,7 +181,7 @@ const SAME_EVERYWHERE: &[&str] = &[
 /// What a call asks of a server.
 pub(super) fn effect(call: &Call, catalog: &Catalog) -> Effect {
     let name = call.name.as_str();
-    let none = Effect { access: Access::Read, pin: None, binds: false, homed: false };
+    let none = Effect { access: Access::Read, pin: None, asks: Asks::default(), binds: false, homed: false };
     let primary = Effect { access: Access::Primary, ..none };
     if CLOCK_WORDS.contains(&name) {
         return Effect { binds: true, ..none };
@@ -193,14 +198,17 @@ pub(super) fn effect(call: &Call, catalog: &Catalog) -> Effect {
     }
     match name {
         "nextval" | "setval" => Effect { access: Access::Write, homed: true, ..none },
-        "currval" | "lastval" => Effect { pin: Some(Pin::Sequence), ..primary },
+        "currval" | "lastval" => Effect { asks: Asks { sequence: true, ..Asks::default() }, ..primary },
         "set_config" if call.third_is_true => Effect { binds: true, ..primary },
         // The server is asked afterwards what was set.
         "set_config" if call.first_is_text => Effect { pin: Some(Pin::Unseen), ..primary },
         "set_config" => Effect { pin: Some(Pin::SetConfig), ..primary },
         // All shards are listened to: it may run wherever its transaction is.
         "pg_notify" => Effect { access: Access::Write, binds: true, ..none },
-        "pg_listening_channels" => Effect { pin: Some(Pin::Channels), homed: true, ..primary },
+        "pg_listening_channels" => {
+            Effect { asks: Asks { channels: true, ..Asks::default() }, homed: true, ..primary }
+        }
+        PREPARED => Effect { asks: Asks { prepared: true, ..Asks::default() }, homed: true, ..primary },
         _ if name.starts_with("pg_advisory_xact_") || name.starts_with("pg_try_advisory_xact_") => {
             Effect { binds: true, homed: true, ..primary }
         }
@@ -222,7 +230,7 @@ pub(super) fn effect(call: &Call, catalog: &Catalog) -> Effect {
 fn by_volatility(function: &Function) -> Effect {
     let writes = function.volatility == Volatility::Volatile;
     let access = if writes { Access::Write } else { Access::Read };
-    Effect { access, pin: None, binds: false, homed: writes }
+    Effect { access, pin: None, asks: Asks::default(), binds: false, homed: writes }
 }
 
 /// Whether the name may mean a function whose body users wrote, whatever else has it.
@@ -322,7 +330,7 @@ mod tests {
             ("current_date", Read, None, true, Spread::Differs),
             ("random", Read, None, false, Spread::AnyPerRow),
             ("nextval", Write, None, false, Spread::Differs),
-            ("lastval", Primary, Some(Pin::Sequence), false, Spread::Differs),
+            ("lastval", Primary, None, false, Spread::Differs),
             ("pg_advisory_lock", Primary, Some(Pin::AdvisoryLock), false, Spread::Differs),
             ("pg_advisory_xact_lock", Primary, None, true, Spread::Differs),
             ("txid_current", Primary, None, true, Spread::Differs),

@@ -34,7 +34,7 @@ use self::insert::Insert;
 use self::keys::Values;
 use self::spread::Obstacle;
 use super::lex::LiteralAt;
-use super::{Access, Env, Param, Pin, Route, RouteError, Target, Verb};
+use super::{Access, Asks, Env, Param, Pin, Route, RouteError, Target, Verb};
 use crate::catalog::Catalog;
 use crate::shard::{Map, ShardId, TableName};
 
@@ -55,6 +55,7 @@ pub(super) struct Plan {
     verb: Verb,
     access: Access,
     pin: Option<Pin>,
+    asks: Asks,
     binds: bool,
     /// See [`Plan::by_text_only`].
     by_text: bool,

@@ -6,9 +6,10 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query,
-    Select, Statement, TableFactor, Value, ValueWithSpan, Visit, Visitor,
+    Select, SetExpr, Statement, TableFactor, Value, ValueWithSpan, Visit, Visitor,
 };
 
+use super::functions::PREPARED;
 use super::names::{folded, is_only, last};
 
 /// A call of a function.
@@ -69,6 +70,34 @@ impl Survey {
         self.calls.push(Call { name, first_is_text, third_is_true, in_from });
     }
 
+    /// A view of the catalogs is the function that it is made of.
+    fn view(&mut self, name: Option<&str>) {
+        if name == Some("pg_prepared_statements") {
+            let name = PREPARED.to_owned();
+            self.calls.push(Call { name, first_is_text: false, third_is_true: false, in_from: true });
+        }
+    }
+
+    /// `TABLE name` is no relation to the parser's visitor.
+    fn table_commands(&mut self, body: &SetExpr) {
+        match body {
+            SetExpr::Table(table) => {
+                self.view(table.table_name.as_ref().map(|name| name.to_ascii_lowercase()).as_deref());
+            }
+            SetExpr::SetOperation { left, right, .. } => {
+                self.table_commands(left);
+                self.table_commands(right);
+            }
+            SetExpr::Select(_)
+            | SetExpr::Query(_)
+            | SetExpr::Values(_)
+            | SetExpr::Insert(_)
+            | SetExpr::Update(_)
+            | SetExpr::Delete(_)
+            | SetExpr::Merge(_) => {}
+        }
+    }
+
     fn column(&mut self, ident: &Ident) {
         let name = folded(ident);
         if matches!(name.as_str(), "tableoid" | "xmin" | "xmax" | "cmin" | "cmax" | "ctid") {
@@ -89,6 +118,7 @@ impl Visitor for Survey {
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
         self.queries += 1;
+        self.table_commands(&query.body);
         self.locks.extend(query.locks.iter().map(|lock| lock.of.as_ref().and_then(last)));
         ControlFlow::Continue(())
     }
@@ -104,7 +134,11 @@ impl Visitor for Survey {
 
     fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<()> {
         self.relations.push(relation.to_string());
-        self.tables.extend(last(relation));
+        let name = last(relation);
+        if relation.0.len() == 1 || relation.to_string().to_ascii_lowercase().starts_with("pg_catalog.") {
+            self.view(name.as_deref());
+        }
+        self.tables.extend(name);
         ControlFlow::Continue(())
     }
 

@@ -15,7 +15,7 @@ use super::scope::Ctes;
 use super::survey::Survey;
 use super::{Context, Keyed, Obstacle, Plan, rewrite};
 use crate::route::lex::LiteralAt;
-use crate::route::{Access, Pin, Route, RouteError, Target, Verb};
+use crate::route::{Access, Asks, Pin, Route, RouteError, Target, Verb};
 use crate::shard::{Map, PartitionId, Placement, ShardSet};
 
 /// See [`Plan::analyze`].
@@ -83,7 +83,7 @@ impl Analysis<'_> {
         let spread = self.obstacle(statement);
         let into_default = self.survey.into.map(|_| (self.ctx.map.default_shard, "the new table".to_owned()));
         self.pins.extend(into_default);
-        let (access, pin, binds, homed) = self.effects();
+        let (access, pin, asks, binds, homed) = self.effects();
         let untrusted = self.untrusted();
         let tables = self.keyed();
         self.selected_keys();
@@ -91,6 +91,7 @@ impl Analysis<'_> {
             verb: verb(statement),
             access,
             pin,
+            asks,
             binds,
             by_text: self.by_text,
             homed,
@@ -104,7 +105,7 @@ impl Analysis<'_> {
         }
     }
 
-    fn effects(&self) -> (Access, Option<Pin>, bool, bool) {
+    fn effects(&self) -> (Access, Option<Pin>, Asks, bool, bool) {
         let writes = self.survey.writes || self.survey.into.is_some() || self.unclear;
         let mut access = match (writes, self.survey.locks.is_empty()) {
             (true, _) => Access::Write,
@@ -116,7 +117,7 @@ impl Analysis<'_> {
         let leavers = &self.ctx.catalog.leavers;
         let tables = self.survey.tables.iter().filter_map(|name| leavers.relation(name, writes));
         pin = Pin::joined(pin, tables.max().max(leavers.anything()).map(Pin::from));
-        let (mut binds, mut homed) = (false, false);
+        let (mut asks, mut binds, mut homed) = (Asks::default(), false, false);
         for call in &self.survey.calls {
             let effect = functions::effect(call, self.ctx.catalog);
             access = match (access, effect.access) {
@@ -125,10 +126,13 @@ impl Analysis<'_> {
                 (Access::Read, Access::Read) => Access::Read,
             };
             pin = Pin::joined(pin, effect.pin);
+            asks = asks.and(effect.asks);
             binds |= effect.binds;
             homed |= effect.homed;
         }
-        (access, pin, binds, homed)
+        // What it draws itself it may tell; what a function or a default draws in it is not known.
+        asks.sequence &= !self.survey.calls.iter().any(|call| call.name == "nextval");
+        (access, pin, asks, binds, homed)
     }
 
     /// Parameters of keys that stand elsewhere too, or beside columns of other types.
@@ -200,6 +204,7 @@ impl Plan {
             verb: self.verb,
             rewrite,
             pin: self.pin,
+            asks: self.asks,
             binds_transaction: self.binds,
             partition: None,
         }
