@@ -74,6 +74,7 @@ fn database(name: &str) -> Arc<Database> {
             max_lifetime: second,
             prepared_statements: 1.try_into().unwrap(),
             max_pinned: None,
+            discard_sequences: false,
         },
         control: Control {
             user: "c".to_owned(),

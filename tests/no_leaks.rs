@@ -1,6 +1,6 @@
 //! Nothing leaks: clients with different settings, prepared statements of the same names, temporary tables, advisory
-//! locks, notifications, code that sets, and transactions share two server connections in a random order, and each answer is the one
-//! that a model of the client's own session foretells.
+//! locks, notifications, sequences, code that sets, and transactions share two server connections in a random order, and
+//! each answer is the one that a model of the client's own session foretells.
 //!
 //! `PGHERD_LEAK_STEPS` is the number of statements (3000), `PGHERD_LEAK_SEED` the first seed.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]

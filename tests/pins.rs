@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Changes, Front, PATIENCE, Raw, eventually, failure, rows};
+use common::{Changes, Front, Herd, PATIENCE, Raw, eventually, failure, rows};
 use pgherd::wire::{DescribeTarget, FrontendWriter};
 use tokio_postgres::Client;
 
@@ -214,6 +214,92 @@ async fn sequence_values_are_told_only_where_they_are_the_clients_own() {
     b.batch_execute("begin; select nextval('s')").await.unwrap();
     assert_eq!(rows(&b, "select currval('s')").await, ["2"]);
     b.batch_execute("rollback").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_drew_nothing_is_not_told_what_others_drew() {
+    let front = Front::plain(0, pool("size = 1\nmin_idle = 0")).await;
+    let (a, b) = (front.connect().await, front.connect().await);
+    a.batch_execute("create table t (id serial, i int); create table plain (i int)").await.unwrap();
+    a.batch_execute("insert into t (i) values (1)").await.unwrap();
+    // The first to ask, in the midst of a transaction: whose value it would be is not known.
+    b.batch_execute("begin; insert into plain values (1)").await.unwrap();
+    assert_eq!(failure(&b, "select lastval()").await.0, "40001");
+    b.batch_execute("rollback").await.unwrap();
+    for ask in ["select lastval()", "select currval('t_id_seq')", "do $$ begin perform lastval(); end $$"] {
+        a.batch_execute("insert into t (i) values (1)").await.unwrap();
+        for write in ["insert into plain values (1)", "insert into t values (0, 1)", "do $$ begin end $$"] {
+            b.batch_execute("begin").await.unwrap();
+            b.batch_execute(write).await.unwrap();
+            assert_eq!(failure(&b, ask).await.0, "55000", "{write}; {ask}");
+            b.batch_execute("rollback").await.unwrap();
+            let both = format!("{write}; {ask}");
+            assert_eq!(failure(&b, &both).await.0, "55000", "{both}");
+        }
+    }
+    // What is drawn in it is told, the second time as well.
+    for id in ["7", "8"] {
+        b.batch_execute("begin; insert into plain values (1)").await.unwrap();
+        let drawn = rows(&b, "insert into t (i) values (1) returning id").await;
+        assert_eq!(rows(&b, "select lastval()").await, drawn, "{id}");
+        b.batch_execute("commit").await.unwrap();
+        a.batch_execute("insert into t (i) values (1)").await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn code_that_asks_for_a_sequence_is_told_of_its_own_transaction_only() {
+    let pieces = [
+        (
+            "create function told() returns bigint language plpgsql as 'begin return lastval(); end'",
+            "select told()",
+        ),
+        ("create table defaults (l bigint default lastval())", "insert into defaults default values"),
+        ("create view seen as select lastval() as l", "select l from seen"),
+        (
+            "create function body() returns bigint language sql begin atomic; select currval('t_id_seq'); end",
+            "select body()",
+        ),
+    ];
+    for (make, ask) in pieces {
+        let herd = Herd::start(1, 0).await;
+        let direct = herd.primary(0).connect_app().await;
+        let tables = "create table t (id serial, i int); create table plain (i int)";
+        direct.batch_execute(&format!("{tables}; {make}")).await.unwrap();
+        let front = Front::over(herd, false, pool("size = 1\nmin_idle = 0")).await;
+        let (a, b) = (front.connect().await, front.connect().await);
+        a.batch_execute("insert into t (i) values (1)").await.unwrap();
+        b.batch_execute("begin; insert into plain values (1)").await.unwrap();
+        assert_eq!(failure(&b, ask).await.0, "55000", "{ask}");
+        b.batch_execute("rollback").await.unwrap();
+        b.batch_execute("begin; insert into t (i) values (1)").await.unwrap();
+        b.batch_execute(ask).await.unwrap();
+        b.batch_execute("rollback").await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_several_shards_a_sequence_is_told_within_a_transaction_in_session_pooling_too() {
+    let changes = Changes { database: "mode = \"session\"", ..Changes::default() };
+    let front = Front::demo(0, changes).await;
+    let client = front.connect().await;
+    let insert = |user: &str| {
+        format!("insert into users (user_id, name, email) values ('{user}', 'n', 'e') returning id")
+    };
+    // Users of three shards: which server would know what was drawn last?
+    for user in ["user_1", "user_2", "user_3", "user_4", "user_5", "user_6"] {
+        client.batch_execute(&insert(user)).await.unwrap();
+        assert_eq!(failure(&client, "select lastval()").await.0, "0A000", "{user}");
+        client.batch_execute("begin").await.unwrap();
+        let id = rows(&client, &insert(&format!("{user}1"))).await;
+        assert_eq!(rows(&client, "select lastval()").await, id);
+        client.batch_execute("rollback").await.unwrap();
+        client.batch_execute("begin").await.unwrap();
+        let update = format!("update users set name = 'm' where user_id = '{user}'");
+        client.batch_execute(&update).await.unwrap();
+        assert_eq!(failure(&client, "select lastval()").await.0, "55000", "{user}");
+        client.batch_execute("rollback").await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -71,6 +71,13 @@ const TIDY: &[&str] = &[
 ];
 
 impl Code {
+    /// Whether it may ask for what was drawn from a sequence.
+    #[must_use]
+    pub fn tells_sequences(&self) -> bool {
+        let words = words::scan(&self.source).words;
+        words.contains("currval") || words.contains("lastval")
+    }
+
     /// What it may leave, by itself.
     #[must_use]
     pub fn leaves(&self) -> Option<Leaves> {

@@ -66,6 +66,17 @@ const REACHED: &str = "WITH f AS (SELECT pg_catalog.unnest('{F}'::oid[]) AS oid)
        OR d.classid = 'pg_catalog.pg_constraint'::regclass \
          AND EXISTS (SELECT FROM pg_catalog.pg_constraint x WHERE x.oid = d.objid AND x.contypid <> 0))";
 
+/// Whether an expression of the users' own calls `currval` (OID 1575) or `lastval` (2559). Nobody depends on what is
+/// pinned, so the trees themselves are looked into; a user's object has an OID from 16384 on.
+const TOLD: &str = "SELECT EXISTS (SELECT FROM ( \
+       SELECT ev_action::text || coalesce(ev_qual::text, '') FROM pg_catalog.pg_rewrite WHERE ev_class >= 16384 \
+       UNION ALL SELECT adbin::text FROM pg_catalog.pg_attrdef WHERE adrelid >= 16384 \
+       UNION ALL SELECT conbin::text FROM pg_catalog.pg_constraint WHERE oid >= 16384 \
+       UNION ALL SELECT typdefaultbin::text FROM pg_catalog.pg_type WHERE oid >= 16384 \
+       UNION ALL SELECT tgqual::text FROM pg_catalog.pg_trigger WHERE oid >= 16384 \
+       UNION ALL SELECT concat(polqual::text, polwithcheck::text) FROM pg_catalog.pg_policy) AS trees(tree) \
+     WHERE tree ~ ':funcid (1575|2559) ')";
+
 /// Reads all functions, and finds those that may leave something in a session.
 pub(super) async fn read(pool: &ControlPool, catalog: &mut Catalog) -> Result<(), ControlError> {
     let mut codes = Vec::new();
@@ -83,6 +94,12 @@ pub(super) async fn read(pool: &ControlPool, catalog: &mut Catalog) -> Result<()
             });
         }
         add(&mut catalog.functions, name, function);
+    }
+    catalog.tells_sequences = codes.iter().any(Code::tells_sequences);
+    if !catalog.tells_sequences
+        && let Some(row) = pool.query(TOLD).await?.first()
+    {
+        catalog.tells_sequences = row.try_get(0)?;
     }
     for level in Leaves::ALL {
         let Some(mut search) = Search::new(&codes, level) else { break };

@@ -113,6 +113,10 @@ impl Cluster {
         }
         for (_, other) in &others {
             catalog.leavers.join(&other.leavers); // functions may be others there
+            catalog.tells_sequences |= other.tells_sequences;
+        }
+        if catalog.tells_sequences {
+            self.tell_sequences();
         }
         *read_at = Some(started);
         let old = self.schema.load_full();

@@ -49,6 +49,7 @@ pub struct Cluster {
     /// Another one serves the database now. Set under the lock of `pools`.
     pub(super) retired: AtomicBool,
     turn: AtomicU64,
+    tells_sequences: AtomicBool,
     pub(super) schema: ArcSwapOption<Schema>,
     pub(super) schema_version: AtomicU64,
     pub(super) schema_changed: Notify,
@@ -223,6 +224,7 @@ impl Cluster {
             shards.iter().map(|servers| servers.iter().map(pool).collect()).collect()
         };
         let (control, lookups) = (controls(), controls());
+        let tells_sequences = config.pool.discard_sequences || old.is_some_and(Self::tells_sequences);
         Self {
             server_database,
             shards,
@@ -235,6 +237,7 @@ impl Cluster {
             gate: old.map(|old| old.gate.clone()).unwrap_or_default(),
             retired: AtomicBool::new(false),
             turn: AtomicU64::new(0),
+            tells_sequences: AtomicBool::new(tells_sequences),
             schema: ArcSwapOption::empty(),
             schema_version: AtomicU64::new(0),
             schema_changed: Notify::new(),
@@ -270,6 +273,20 @@ impl Cluster {
     #[must_use]
     pub fn schema(&self) -> Option<Arc<Schema>> {
         self.schema.load_full()
+    }
+
+    /// Whether anything in this database asks `currval()` or `lastval()`: then a server must have forgotten what one
+    /// session drew before it serves another.
+    #[must_use]
+    pub fn tells_sequences(&self) -> bool {
+        self.tells_sequences.load(Relaxed)
+    }
+
+    /// Something does.
+    pub fn tell_sequences(&self) {
+        if !self.tells_sequences() {
+            self.tells_sequences.store(true, Relaxed);
+        }
     }
 
     /// Grows whenever another schema is put in force: cheap to compare.

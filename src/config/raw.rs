@@ -105,6 +105,7 @@ pub(super) struct RawPool {
     pub(super) max_lifetime_ms: Field<u64>,
     pub(super) prepared_statements: Field<u64>,
     pub(super) max_pinned: Field<u64>,
+    pub(super) discard_sequences: Field<bool>,
 }
 
 #[derive(Deserialize, Default)]

@@ -227,6 +227,9 @@ pub struct Pool {
     pub prepared_statements: NonZeroUsize,
     /// Connections that clients may keep for their session's state; `None`: all but one, but at least one.
     pub max_pinned: Option<u32>,
+    /// Whether a connection forgets what was drawn from sequences before another client has it, even before the first
+    /// statement or function that tells of it has been seen.
+    pub discard_sequences: bool,
 }
 
 /// The account for probes, catalogs and set-up.

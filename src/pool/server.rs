@@ -44,6 +44,9 @@ pub struct ServerConn {
     standby: Option<bool>,
     /// The settings that were applied, `None` right after login.
     pub applied: Option<Arc<Settings>>,
+    /// Whether values of sequences may have been drawn since they were forgotten last: `currval()` and `lastval()` would
+    /// tell them.
+    pub drawn: bool,
     /// Prepared under their server names.
     pub prepared: PreparedSet,
     /// What the unnamed statement holds, and the client that prepared it.
@@ -183,6 +186,7 @@ impl ServerConn {
                 opened.parameters.into_iter().filter(|(n, _)| n != IN_HOT_STANDBY).collect(),
             ),
             applied: None,
+            drawn: false,
             prepared: PreparedSet::new(prepared),
             unnamed: None,
             expires,
@@ -373,21 +377,31 @@ impl ServerConn {
         Ok(true)
     }
 
-    /// Whether the server's session settings already are those of `wanted`.
+    /// Whether the server's session settings already are those of `wanted`; with `undrawn` also whether it tells of no
+    /// sequence.
     #[must_use]
-    pub fn is_applied(&self, wanted: &Arc<Settings>) -> bool {
+    pub fn is_applied(&self, wanted: &Arc<Settings>, undrawn: bool) -> bool {
+        self.has_settings(wanted) && !(self.drawn && undrawn)
+    }
+
+    fn has_settings(&self, wanted: &Arc<Settings>) -> bool {
         match &self.applied {
             Some(applied) => Arc::ptr_eq(applied, wanted) || applied == wanted,
             None => wanted.is_empty(),
         }
     }
 
-    /// Makes the server's session settings those of `wanted`; does nothing if they already are.
+    /// Makes the server's session settings those of `wanted`, and with `undrawn` has it forget what was drawn from
+    /// sequences; does nothing if it already is so.
     ///
     /// # Errors
     /// [`ServerError`]; the settings are then unknown and will be applied anew.
-    pub async fn apply(&mut self, wanted: &Arc<Settings>) -> Result<(), ServerError> {
-        if !self.is_applied(wanted) {
+    pub async fn apply(&mut self, wanted: &Arc<Settings>, undrawn: bool) -> Result<(), ServerError> {
+        if undrawn && self.drawn {
+            self.run("DISCARD SEQUENCES").await?;
+            self.drawn = false;
+        }
+        if !self.has_settings(wanted) {
             self.applied = Some(Settings::unknown());
             self.run(&wanted.script()).await?;
         }
@@ -404,6 +418,7 @@ impl ServerConn {
         self.run("ROLLBACK").await?;
         self.run("DISCARD ALL").await?;
         self.applied = None;
+        self.drawn = false;
         self.prepared.clear();
         self.unnamed = None;
         self.mark_clean(Instant::now());

@@ -199,11 +199,14 @@ pub enum Pin {
 
 /// What a statement asks that a server answers for its own session, which in transaction pooling is no client's alone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[expect(clippy::struct_excessive_bools, reason = "independent findings about one statement")]
 pub struct Asks {
     /// pg_listening_channels().
     pub channels: bool,
-    /// currval() or lastval(), and nothing in the text draws a value before.
+    /// currval() or lastval().
     pub sequence: bool,
+    /// The same, and nothing in the text draws a value before.
+    pub undrawn: bool,
     /// pg_prepared_statements.
     pub prepared: bool,
 }
@@ -221,6 +224,7 @@ impl Asks {
         Self {
             channels: self.channels || other.channels,
             sequence: self.sequence || other.sequence,
+            undrawn: self.undrawn || other.undrawn,
             prepared: self.prepared || other.prepared,
         }
     }

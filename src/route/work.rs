@@ -140,9 +140,15 @@ impl Work {
             leaves
         };
         alone.pin = Pin::joined(alone.pin, leaves.map(Pin::from));
-        if fills_table(&text) {
-            alone.asks = asked_in(&text);
-        }
+        let asked = asked_in(&text);
+        alone.asks = if fills_table(&text) {
+            asked
+        } else if kind == Kind::Ddl {
+            Asks::default() // it only names what is to run later
+        } else {
+            // What a block of code tells it may have drawn itself.
+            Asks { sequence: asked.sequence, ..Asks::default() }
+        };
         (kind, Course::Decided { alone, target })
     }
 
@@ -228,12 +234,13 @@ fn fills_table(text: &str) -> bool {
     words.take(5).any(|word| word.eq_ignore_ascii_case("table"))
 }
 
-/// What a query asks that fills a new table, by its words.
+/// What a text asks, by its words.
 fn asked_in(text: &str) -> Asks {
     let mut asks = Asks::default();
     for word in text.split(|c: char| !c.is_alphanumeric() && c != '_') {
         let is = |name: &str| word.eq_ignore_ascii_case(name);
         asks.sequence |= is("lastval") || is("currval");
+        asks.undrawn = asks.sequence;
         asks.channels |= is("pg_listening_channels");
         asks.prepared |= is("pg_prepared_statements") || is("pg_prepared_statement");
     }

@@ -91,7 +91,7 @@ impl Client {
                 Err(error) => return Err(error.report()),
             };
             self.cancel.add(&leased);
-            let Err(error) = leased.apply(&self.vars.settings).await else {
+            let Err(error) = leased.apply(&self.vars.settings, false).await else {
                 self.note_queued(asked.elapsed());
                 return Ok(leased);
             };

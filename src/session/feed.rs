@@ -360,13 +360,15 @@ impl Client {
         if !served.cluster.config().map.is_single() {
             return self.unsupported("the function-call protocol over several shards");
         }
+        // currval() and lastval().
+        let told = matches!(frame.get(5..9), Some([0, 0, 0x06, 0x27] | [0, 0, 0x09, 0xff]));
         let route = Route {
             target: Target::Shard(self.default_shard()),
             access: Access::Write,
             verb: crate::route::Verb::Other,
             rewrite: None,
             pin: None,
-            asks: Asks::default(),
+            asks: Asks { sequence: told, undrawn: told, ..Asks::default() },
             binds_transaction: true,
             partition: None,
         };

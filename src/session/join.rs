@@ -44,7 +44,7 @@ impl Client {
                 None => return Joined::Waits,
             },
         };
-        if !leased.is_applied(&self.vars.settings) {
+        if !leased.is_applied(&self.vars.settings, self.wants_undrawn()) {
             return Joined::With(Box::new(leased));
         }
         self.enter(leased);
@@ -83,10 +83,11 @@ impl Client {
 
     /// Brings a server to the client's settings and takes it into this turn.
     pub(super) async fn join_with(&mut self, mut leased: Leased) -> Flow {
-        if !leased.is_applied(&self.vars.settings) {
+        let undrawn = self.wants_undrawn();
+        if !leased.is_applied(&self.vars.settings, undrawn) {
             leased.mark_dirty();
             self.cancel.add(&leased);
-            let applied = Box::pin(leased.apply(&self.vars.settings)).await;
+            let applied = Box::pin(leased.apply(&self.vars.settings, undrawn)).await;
             if let Err(error) = applied {
                 Box::pin(self.settings_refused(leased, error)).await;
                 return Flow::Continue;

@@ -92,6 +92,7 @@ impl Client {
         self.stats.count_transaction();
         if wrote && !server.is_replica() {
             self.note_write(shard);
+            server.drawn = true;
         }
         if std::mem::take(&mut self.turn.touched) {
             server.applied = Some(self.vars.settings.clone());

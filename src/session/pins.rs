@@ -80,27 +80,56 @@ impl Client {
                     .into(),
             });
         }
-        if self.pool_mode() == PoolMode::Session {
-            return Ok(());
-        }
-        if asks.channels {
+        if asks.channels && self.pool_mode() != PoolMode::Session {
             self.may_ask_for_channels()?;
         }
-        if asks.sequence { self.may_ask_for_sequence() } else { Ok(()) }
+        if asks.sequence && !self.is_of_one_server() {
+            self.may_ask_for_sequence(asks.undrawn)?;
+        }
+        Ok(())
     }
 
-    /// `currval()` on a server tells of whoever called `nextval()` there last.
-    fn may_ask_for_sequence(&self) -> Result<(), RouteError> {
-        let here = self.turn.batch_wrote
+    /// `currval()` on a server tells of whoever called `nextval()` there last. A server that has forgotten what was
+    /// drawn before this transaction answers for it alone.
+    fn may_ask_for_sequence(&self, undrawn: bool) -> Result<(), RouteError> {
+        let wrote = self.turn.batch_wrote
             || matches!(&self.txn, super::txn::Txn::Open(open) if open.wrote || self.turn.wrote);
-        if here {
+        if undrawn && !wrote {
+            return Err(RouteError::Refused {
+                what: "currval() and lastval() outside the transaction that called nextval(), where server connections are shared"
+                    .into(),
+                hint: "Use INSERT … RETURNING, or run both in one transaction.".into(),
+            });
+        }
+        if !self.server.as_ref().is_some_and(|server| server.drawn) {
             return Ok(());
         }
-        Err(RouteError::Refused {
-            what: "currval() and lastval() outside the transaction that called nextval(), in transaction pooling"
-                .into(),
-            hint: "Use INSERT … RETURNING, or run both in one transaction.".into(),
+        Err(RouteError::Sql {
+            code: SqlState::SERIALIZATION_FAILURE,
+            message: "what currval() and lastval() tell here may have been drawn by another session".into(),
+            detail: Some(
+                "The transaction began before pgherd had seen either of them in this database since its start; \
+                 from now on servers forget what was drawn."
+                    .into(),
+            ),
+            hint: Some(
+                "Run the transaction again. With pool.discard_sequences = true they forget from the start."
+                    .into(),
+            ),
         })
+    }
+
+    /// Whether a server is to have forgotten what was drawn from sequences before it serves this session.
+    pub(super) fn wants_undrawn(&self) -> bool {
+        let Place::Database { served, .. } = &self.place else { return false };
+        served.cluster.tells_sequences() && !self.is_of_one_server()
+    }
+
+    /// A statement will ask for what was drawn: from now on servers forget what others have drawn.
+    pub(super) fn will_ask_for_sequence(&self) {
+        if let Place::Database { served, .. } = &self.place {
+            served.cluster.tell_sequences();
+        }
     }
 
     /// Whether a statement that goes out may leave something on its server, or remove what was left.

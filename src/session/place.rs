@@ -21,6 +21,9 @@ impl Client {
             Target::Any => None,
             Target::Fanout(_) => return self.place_fanout(),
         };
+        if route.asks.sequence {
+            self.will_ask_for_sequence();
+        }
         let read = route.access == Access::Read && route.pin.is_none();
         if self.server.is_none()
             && let Some(step) = self.lease_for(shard, read)

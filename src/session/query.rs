@@ -437,7 +437,7 @@ fn join_routes(a: &Route, b: &Route, router: &Router) -> Result<Route, RouteErro
         verb: if a.verb == Verb::Other { b.verb } else { a.verb },
         rewrite: None,
         pin: Pin::joined(a.pin, b.pin),
-        asks: a.asks.and(Asks { sequence: b.asks.sequence && a.access != Access::Write, ..b.asks }),
+        asks: a.asks.and(Asks { undrawn: b.asks.undrawn && a.access != Access::Write, ..b.asks }),
         binds_transaction: a.binds_transaction || b.binds_transaction,
         partition: None,
     })

@@ -138,7 +138,7 @@ impl Served {
         self.cluster.probed(self.cluster.config().control.probe_timeout).await;
         let need = Need { replica: true, only_replica: false, after: None };
         let mut leased = self.cluster.lease(pools, self.cluster.config().map.default_shard, need).await?;
-        leased.apply(settings).await?;
+        leased.apply(settings, false).await?;
         let (_, path) = leased.ask(SEARCH_PATH).await?;
         let search_path = path.unwrap_or_default().lines().map(str::to_owned).collect();
         let known = leased.parameters.clone();

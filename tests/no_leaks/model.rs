@@ -64,6 +64,8 @@ impl Shared {
 pub(super) fn code() -> String {
     let mut sql = String::from(
         "create table noted (n int, value text, local bool);
+         create sequence drawn; create sequence other;
+         create function tells() returns bigint language sql as 'select currval(''public.drawn'')';
          create function runs(sql text) returns text language plpgsql as
            $$ declare v text; begin execute sql into v; return v; end $$;
          create function notes() returns trigger language plpgsql as $$ begin ",
@@ -126,6 +128,8 @@ struct Transaction {
     before: Settings,
     local: Settings,
     savepoint: Option<(Settings, Settings)>,
+    /// What `currval()` is; no savepoint takes it back.
+    drawn: Option<usize>,
     failed: bool,
 }
 
@@ -220,8 +224,9 @@ impl Session {
         let (name, value) = (NAMES[n], VALUES[n][random.below(3)]);
         let quoted = format!("'{}'", value.replace('\'', "''"));
         let statement = format!("p{}", random.below(3));
-        match random.below(34) {
+        match random.below(37) {
             30..=33 => self.run_code(random, n, value),
+            34..=36 => self.play_with_sequence(random),
             0..=4 => {
                 let value = self.value(n).to_owned();
                 let sql = format!("select current_setting('{name}', true)");
@@ -442,6 +447,23 @@ impl Session {
                 self.transaction = None;
                 self.done(query("commit"), &[])
             }
+        }
+    }
+
+    fn play_with_sequence(&mut self, random: &mut Random) -> Ask {
+        if let Some(transaction) = &mut self.transaction
+            && random.below(2) == 0
+        {
+            let value = self.id * 1000 + 1 + random.below(900);
+            transaction.drawn = Some(value);
+            let how = How::Query(format!("select pg_catalog.setval('public.drawn', {value})"));
+            return self.done(how, &[&value.to_string()]);
+        }
+        let call = ["pg_catalog.currval('public.drawn')", "public.tells()"][random.below(2)];
+        let how = How::Query(format!("select setval('public.other', 1); select {call}"));
+        match self.transaction.as_ref().and_then(|t| t.drawn) {
+            Some(value) => self.done(how, &["1", &value.to_string()]),
+            None => Ask { rows: vec!["1".into()], ..self.fails(how, "55000") },
         }
     }
 

@@ -157,6 +157,7 @@ fn database(list: &mut List, database: &Database) {
     list.ms("pool.max_lifetime_ms", database.pool.max_lifetime);
     list.text("pool.prepared_statements", database.pool.prepared_statements);
     list.put("pool.max_pinned", database.pool.max_pinned.map(|n| n.to_string()), None);
+    list.text("pool.discard_sequences", database.pool.discard_sequences);
     for shard in &database.shards {
         let servers: Vec<_> = shard.servers.iter().map(server).collect();
         list.text(&format!("shard.{}.servers", shard.name), servers.join(", "));

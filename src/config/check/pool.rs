@@ -23,6 +23,7 @@ pub(super) fn defaults() -> Pool {
         max_lifetime: Duration::from_secs(3600),
         prepared_statements: NonZeroUsize::MIN.saturating_add(499),
         max_pinned: None,
+        discard_sequences: false,
     }
 }
 
@@ -72,6 +73,7 @@ pub(super) fn pool(c: &mut Checker<'_>, table: &str, raw: &RawPool, base: &Pool)
         max_lifetime: millis(&raw.max_lifetime_ms, "max_lifetime_ms", base.max_lifetime),
         prepared_statements: NonZeroUsize::new(most as usize).unwrap_or(base.prepared_statements),
         max_pinned,
+        discard_sequences: raw.discard_sequences.as_ref().map_or(base.discard_sequences, |f| *f.get_ref()),
     }
 }
 

@@ -198,7 +198,9 @@ pub(super) fn effect(call: &Call, catalog: &Catalog) -> Effect {
     }
     match name {
         "nextval" | "setval" => Effect { access: Access::Write, homed: true, ..none },
-        "currval" | "lastval" => Effect { asks: Asks { sequence: true, ..Asks::default() }, ..primary },
+        "currval" | "lastval" => {
+            Effect { asks: Asks { sequence: true, undrawn: true, ..Asks::default() }, ..primary }
+        }
         "set_config" if call.third_is_true => Effect { binds: true, ..primary },
         // The server is asked afterwards what was set.
         "set_config" if call.first_is_text => Effect { pin: Some(Pin::Unseen), ..primary },

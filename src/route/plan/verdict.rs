@@ -131,7 +131,7 @@ impl Analysis<'_> {
             homed |= effect.homed;
         }
         // What it draws itself it may tell; what a function or a default draws in it is not known.
-        asks.sequence &= !self.survey.calls.iter().any(|call| call.name == "nextval");
+        asks.undrawn &= !self.survey.calls.iter().any(|call| call.name == "nextval");
         (access, pin, asks, binds, homed)
     }
 
