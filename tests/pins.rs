@@ -316,6 +316,27 @@ async fn what_others_have_prepared_is_not_told() {
     ] {
         assert_eq!(failure(&b, sql).await.0, "0A000", "{sql}");
     }
+    // Nor through what reads it.
+    b.batch_execute(
+        "create view seen as select * from pg_prepared_statements; create view seen_again as select 1 from seen;
+         create function counts() returns bigint language sql as 'select count(*) from pg_prepared_statements';
+         create function by_call() returns bigint language sql begin atomic; select count(*) from pg_prepared_statement(); end;
+         create function calls() returns bigint language plpgsql as 'begin return (select count(*) from seen_again); end'",
+    )
+    .await
+    .unwrap();
+    for sql in [
+        "select statement from seen",
+        "select * from seen_again",
+        "select counts()",
+        "select by_call()",
+        "select calls()",
+        "do 'begin perform calls(); end'",
+        "do 'begin perform 1 from seen; end'",
+        "do 'begin perform name from pg_prepared_statements; end'",
+    ] {
+        assert_eq!(failure(&b, sql).await.0, "0A000", "{sql}");
+    }
     front.herd.sql("create schema mine authorization app").await;
     let owner = front.herd.primary(0).connect_app().await;
     owner.batch_execute("create table mine.pg_prepared_statements (i int)").await.unwrap();

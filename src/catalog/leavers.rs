@@ -151,8 +151,8 @@ impl Leavers {
     /// What a statement may leave that was not parsed, by what its words name.
     #[must_use]
     pub fn named_in(&self, text: &str) -> Option<Leaves> {
-        if self.functions.is_empty() {
-            return None; // then nothing else is there either
+        if self.functions.is_empty() && self.read.is_empty() && self.written.is_empty() {
+            return self.anything;
         }
         let words = words::scan(text).words;
         let named = words.iter().filter_map(|word| self.function(word).max(self.relation(word, true)));
@@ -210,15 +210,36 @@ impl<'a> Search<'a> {
     /// `None`: no code leaves that much.
     #[must_use]
     pub fn new(codes: &'a [Code], level: Leaves) -> Option<Self> {
-        let leaving = codes.iter().filter(|code| code.leaves() >= Some(level));
-        let functions: HashSet<String> = leaving.map(|code| code.name.to_lowercase()).collect();
-        if functions.is_empty() {
-            return None;
-        }
-        let codes = codes.iter().map(|code| (code, words::scan(&code.source))).collect();
+        Self::from(codes, level, |code, _| code.leaves() >= Some(level), [])
+    }
+
+    /// The same for code that reads `pg_prepared_statements`, the relations `reading` among it; `None`: there is none.
+    #[must_use]
+    pub fn of_statements(
+        codes: &'a [Code],
+        reading: impl IntoIterator<Item = (Runs, u32, String)>,
+    ) -> Option<Self> {
+        let names = |_: &Code, found: &Found| {
+            found.words.contains("pg_prepared_statements") || found.words.contains("pg_prepared_statement")
+        };
+        Self::from(codes, Leaves::Traces, names, reading)
+    }
+
+    fn from(
+        codes: &'a [Code],
+        level: Leaves,
+        is_one: impl Fn(&Code, &Found) -> bool,
+        reached: impl IntoIterator<Item = (Runs, u32, String)>,
+    ) -> Option<Self> {
+        let codes: Vec<_> = codes.iter().map(|code| (code, words::scan(&code.source))).collect();
+        let ones = codes.iter().filter(|(code, found)| is_one(code, found));
+        let functions = ones.map(|(code, _)| code.name.to_lowercase()).collect();
         let (read, written) = (BTreeMap::new(), BTreeMap::new());
         let mut search = Self { codes, level, functions, read, written, anything: false };
-        search.follow_calls();
+        search.reached(reached);
+        if search.functions.is_empty() && search.read.is_empty() {
+            return None;
+        }
         Some(search)
     }
 

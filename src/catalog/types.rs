@@ -52,6 +52,8 @@ pub struct Catalog {
     pub functions: HashMap<String, Function>,
     /// Functions, and relations by what hangs on them, that may leave something in a session.
     pub leavers: Leavers,
+    /// Functions and relations that read `pg_prepared_statements`.
+    pub tell_statements: Leavers,
     /// Whether code or an expression of the users' own names `currval()` or `lastval()`.
     pub tells_sequences: bool,
 }

@@ -66,16 +66,21 @@ const REACHED: &str = "WITH f AS (SELECT pg_catalog.unnest('{F}'::oid[]) AS oid)
        OR d.classid = 'pg_catalog.pg_constraint'::regclass \
          AND EXISTS (SELECT FROM pg_catalog.pg_constraint x WHERE x.oid = d.objid AND x.contypid <> 0))";
 
-/// Whether an expression of the users' own calls `currval` (OID 1575) or `lastval` (2559). Nobody depends on what is
-/// pinned, so the trees themselves are looked into; a user's object has an OID from 16384 on.
-const TOLD: &str = "SELECT EXISTS (SELECT FROM ( \
-       SELECT ev_action::text || coalesce(ev_qual::text, '') FROM pg_catalog.pg_rewrite WHERE ev_class >= 16384 \
-       UNION ALL SELECT adbin::text FROM pg_catalog.pg_attrdef WHERE adrelid >= 16384 \
-       UNION ALL SELECT conbin::text FROM pg_catalog.pg_constraint WHERE oid >= 16384 \
-       UNION ALL SELECT typdefaultbin::text FROM pg_catalog.pg_type WHERE oid >= 16384 \
-       UNION ALL SELECT tgqual::text FROM pg_catalog.pg_trigger WHERE oid >= 16384 \
-       UNION ALL SELECT concat(polqual::text, polwithcheck::text) FROM pg_catalog.pg_policy) AS trees(tree) \
-     WHERE tree ~ ':funcid (1575|2559) ')";
+/// Whether an expression of the users' own calls `currval` (OID 1575) or `lastval` (2559); and the relations whose rules
+/// read `pg_prepared_statements` or call `pg_prepared_statement` (2510). Nobody depends on what is pinned, so the trees
+/// themselves are looked into; a user's object has an OID from 16384 on.
+const TOLD: &str = "WITH trees(rel, tree) AS ( \
+       SELECT ev_class, ev_action::text || coalesce(ev_qual::text, '') FROM pg_catalog.pg_rewrite WHERE ev_class >= 16384 \
+       UNION ALL SELECT 0, adbin::text FROM pg_catalog.pg_attrdef WHERE adrelid >= 16384 \
+       UNION ALL SELECT 0, conbin::text FROM pg_catalog.pg_constraint WHERE oid >= 16384 \
+       UNION ALL SELECT 0, typdefaultbin::text FROM pg_catalog.pg_type WHERE oid >= 16384 \
+       UNION ALL SELECT 0, tgqual::text FROM pg_catalog.pg_trigger WHERE oid >= 16384 \
+       UNION ALL SELECT 0, concat(polqual::text, polwithcheck::text) FROM pg_catalog.pg_policy), \
+     told AS (SELECT rel, tree LIKE '%:funcid 1575 %' OR tree LIKE '%:funcid 2559 %' AS sequences, \
+       tree LIKE '%:funcid 2510 %' OR tree LIKE '%:relid ' || 'pg_catalog.pg_prepared_statements'::regclass::oid || ' %' \
+         AS statements FROM trees) \
+     SELECT DISTINCT t.sequences, c.oid, c.relname::text \
+       FROM told t LEFT JOIN pg_catalog.pg_class c ON c.oid = t.rel AND t.statements WHERE t.sequences OR t.statements";
 
 /// Reads all functions, and finds those that may leave something in a session.
 pub(super) async fn read(pool: &ControlPool, catalog: &mut Catalog) -> Result<(), ControlError> {
@@ -96,10 +101,16 @@ pub(super) async fn read(pool: &ControlPool, catalog: &mut Catalog) -> Result<()
         add(&mut catalog.functions, name, function);
     }
     catalog.tells_sequences = codes.iter().any(Code::tells_sequences);
-    if !catalog.tells_sequences
-        && let Some(row) = pool.query(TOLD).await?.first()
-    {
-        catalog.tells_sequences = row.try_get(0)?;
+    let mut statements = Vec::new();
+    for row in pool.query(TOLD).await? {
+        catalog.tells_sequences |= row.try_get::<_, bool>(0)?;
+        if let Some(oid) = row.try_get(1)? {
+            statements.push((Runs::Reading, oid, row.try_get(2)?));
+        }
+    }
+    if let Some(mut search) = Search::of_statements(&codes, statements) {
+        while search.reached(reached(pool, &search).await?) {}
+        search.end(&mut catalog.tell_statements);
     }
     for level in Leaves::ALL {
         let Some(mut search) = Search::new(&codes, level) else { break };

@@ -113,6 +113,7 @@ impl Cluster {
         }
         for (_, other) in &others {
             catalog.leavers.join(&other.leavers); // functions may be others there
+            catalog.tell_statements.join(&other.tell_statements);
             catalog.tells_sequences |= other.tells_sequences;
         }
         if catalog.tells_sequences {

@@ -140,14 +140,15 @@ impl Work {
             leaves
         };
         alone.pin = Pin::joined(alone.pin, leaves.map(Pin::from));
-        let asked = asked_in(&text);
+        let mut asked = asked_in(&text);
+        asked.prepared |= ground.catalog.tell_statements.named_in(&text).is_some();
         alone.asks = if fills_table(&text) {
             asked
         } else if kind == Kind::Ddl {
             Asks::default() // it only names what is to run later
         } else {
             // What a block of code tells it may have drawn itself.
-            Asks { sequence: asked.sequence, ..Asks::default() }
+            Asks { channels: false, undrawn: false, ..asked }
         };
         (kind, Course::Decided { alone, target })
     }

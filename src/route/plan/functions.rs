@@ -194,7 +194,8 @@ pub(super) fn effect(call: &Call, catalog: &Catalog) -> Effect {
     };
     if is_theirs(function) {
         let pin = catalog.leavers.function(name).map(Pin::from);
-        return Effect { pin, ..by_volatility(function) };
+        let prepared = catalog.tell_statements.function(name).is_some();
+        return Effect { pin, asks: Asks { prepared, ..Asks::default() }, ..by_volatility(function) };
     }
     match name {
         "nextval" | "setval" => Effect { access: Access::Write, homed: true, ..none },

@@ -118,6 +118,8 @@ impl Analysis<'_> {
         let tables = self.survey.tables.iter().filter_map(|name| leavers.relation(name, writes));
         pin = Pin::joined(pin, tables.max().max(leavers.anything()).map(Pin::from));
         let (mut asks, mut binds, mut homed) = (Asks::default(), false, false);
+        let tellers = &self.ctx.catalog.tell_statements;
+        asks.prepared = self.survey.tables.iter().any(|name| tellers.relation(name, true).is_some());
         for call in &self.survey.calls {
             let effect = functions::effect(call, self.ctx.catalog);
             access = match (access, effect.access) {
