@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Changes, Front, PATIENCE, Raw, eventually, failure, rows};
+use common::{Changes, Front, PATIENCE, Pair, Raw, eventually, failure, rows};
 use pgherd::wire::FrontendWriter;
 use tokio_postgres::NoTls;
 
@@ -126,4 +126,65 @@ async fn a_login_waits_for_a_server_and_says_so_when_none_comes() {
     let waiting = tokio::spawn(async move { tokio_postgres::connect(&url, NoTls).await.map(|_| ()) });
     drop(first);
     tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_of_prepared_statements_are_the_servers_own() {
+    let front = session("size = 2\nmin_idle = 0").await;
+    let mut both = Pair::connect(front.herd.primary(0).port, front.port, &[]).await;
+    let seen = "select name, statement, parameter_types, from_sql from pg_prepared_statements order by 1";
+    both.same(|w| w.parse("p", "select $1::int + 1").describe("p").sync()).await;
+    both.same(|w| w.parse("p", "select 2").sync()).await; // 42P05
+    both.query("prepare q (int) as select $1 * 2").await;
+    both.query("prepare p as select 3").await; // 42P05
+    both.query(seen).await;
+    both.extended(seen, &[]).await;
+    // Each is executed by the other's means.
+    for sql in [
+        "execute p (1 + 1)",
+        "explain (costs off) execute p (3)",
+        "create temp table x as execute q (4)",
+        "table x",
+    ] {
+        both.query(sql).await;
+        both.extended(sql, &[]).await;
+    }
+    both.query("execute p (5); execute q (6); select 7").await;
+    both.same(|w| w.describe("q").run("q", &["8"])).await;
+    both.same(|w| w.run("p", &["9", "10"])).await; // one too many
+    both.same(|w| w.run("nothing", &[])).await;
+    both.same(|w| w.describe("nothing").sync()).await;
+    both.same(|w| w.close("nothing").sync()).await;
+    // In transactions, failed ones too.
+    both.query("begin").await;
+    both.same(|w| w.run("q", &["11"])).await;
+    both.same(|w| w.parse("r", "select 1/0").sync()).await;
+    both.same(|w| w.run("r", &[])).await;
+    both.same(|w| w.run("q", &["12"])).await; // 25P02
+    both.same(|w| w.close("q").sync()).await;
+    both.query("rollback").await;
+    both.query(seen).await;
+    both.same(|w| w.run("q", &["13"])).await;
+    // What takes names away.
+    both.extended("deallocate r", &[]).await;
+    both.query("deallocate r").await; // 26000
+    both.same(|w| w.parse("r", "select 14").run("r", &[])).await;
+    both.query("deallocate r; deallocate p").await;
+    both.same(|w| w.run("p", &["15"])).await;
+    both.same(|w| w.parse("p", "select 16").run("p", &[])).await;
+    both.query("do $$ begin execute 'deallocate p'; end $$").await;
+    both.same(|w| w.parse("p", "select 17").run("p", &[])).await;
+    // A plan whose columns change.
+    both.query("create temp table t (i int)").await;
+    both.same(|w| w.parse("s", "select * from t").run("s", &[])).await;
+    both.query("alter table t add j text").await;
+    both.same(|w| w.run("s", &[])).await;
+    both.query("execute s").await;
+    both.query("deallocate all").await;
+    both.query(seen).await;
+    both.same(|w| w.parse("", "select 18").sync()).await;
+    both.query("prepare a as select 19").await;
+    both.query("discard all").await;
+    both.query(seen).await;
+    both.same(|w| w.run("a", &[])).await;
 }

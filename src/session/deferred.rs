@@ -83,7 +83,7 @@ impl Client {
                         None => {
                             let (sql, key) = (&statement.sql, statement.key);
                             self.emit_parse(statement, sql, &statement.types, key, true);
-                            if !described && !statement.name.is_empty() {
+                            if !described && !statement.name.is_empty() && !self.owns_names() {
                                 self.emit_describe(statement, key, false);
                             }
                         }
@@ -103,7 +103,7 @@ impl Client {
     }
 
     fn emit_describe(&mut self, statement: &Arc<ClientStatement>, key: StatementKey, asked: bool) {
-        let name = server_name(&statement.name, key);
+        let name = self.server_name(statement, key);
         self.x.up.put_target(b'D', DescribeTarget::Statement(&name));
         self.x.expect(Expect::DescribeStatement { forward: asked, key });
         self.turn.learning.push(statement.clone());
@@ -137,6 +137,9 @@ impl Client {
     }
 
     fn holds(&mut self, statement: &ClientStatement, key: StatementKey) -> bool {
+        if key == statement.key && self.is_there_by_name(statement) {
+            return true;
+        }
         let client = self.cancel.id;
         self.server.as_mut().is_none_or(|server| {
             if statement.name.is_empty() {
@@ -157,6 +160,11 @@ impl Client {
         asked: bool,
     ) {
         self.plainly();
+        if key == statement.key && self.is_there_by_name(statement) {
+            self.x.up.put_parse(&statement.name, sql, types);
+            self.x.expect(Expect::Parse { forward: asked, key: None });
+            return;
+        }
         let Some(server) = &mut self.server else { return };
         if statement.name.is_empty() {
             server.unnamed = Some((self.cancel.id, key));
@@ -181,7 +189,7 @@ impl Client {
         statement: &Arc<ClientStatement>,
     ) -> Result<Option<Step>, ErrorReport> {
         let asked = |d: &Deferred| matches!(d, Deferred::Parse(other, _) if Arc::ptr_eq(other, statement));
-        if self.server.is_none() || self.turn.deferred.iter().any(asked) {
+        if self.server.is_none() || self.turn.deferred.iter().any(asked) || self.is_there_by_name(statement) {
             return Ok(None);
         }
         let key = statement.key;
@@ -213,6 +221,15 @@ impl Client {
         }
         Ok(self.settle_first())
     }
+
+    /// What a statement, or with another key the text that stands for it, is called on the server.
+    pub(super) fn server_name(&self, statement: &ClientStatement, key: StatementKey) -> String {
+        if statement.name.is_empty() || key == statement.key && self.owns_names() {
+            statement.name.clone()
+        } else {
+            key.server_name()
+        }
+    }
 }
 
 /// PostgreSQL's own words.
@@ -227,9 +244,4 @@ fn other_settings(name: &str) -> ErrorReport {
     );
     ErrorReport::error(SqlState::FEATURE_NOT_SUPPORTED, message)
         .with_hint("Prepare it again after SET, or pass the constants as parameters.")
-}
-
-/// What a statement is called on a server.
-pub(super) fn server_name(client_name: &str, key: StatementKey) -> String {
-    if client_name.is_empty() { String::new() } else { key.server_name() }
 }

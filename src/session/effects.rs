@@ -148,6 +148,8 @@ impl Client {
             }
             Kind::Listen(_) | Kind::Unlisten(_) => self.hear_completed(kind),
             Kind::Ddl => self.turn.read_schema = true,
+            Kind::Deallocate(Some(name)) if self.owns_names() => drop(self.statements.remove(name)),
+            Kind::Deallocate(None) if self.owns_names() => self.statements.clear(),
             Kind::Deallocate(name) => {
                 // Those of the proxy's own may be gone.
                 self.turn.spoiled |= name.as_ref().is_none_or(|name| name.starts_with("pgherd_"));

@@ -7,7 +7,6 @@ use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
 use super::client::{Client, Deferred, Place};
-use super::deferred::server_name;
 use super::fanout::FanoutPlan;
 use super::feed::{Fed, Step};
 use super::measure::{Note, Part};
@@ -27,7 +26,7 @@ use crate::wire::{
 impl Client {
     pub(super) fn on_parse(&mut self, body: &[u8]) -> Result<Fed, WireError> {
         let view = parse_parse(body)?;
-        if !view.name.is_empty() && self.statements.get(view.name).is_some() {
+        if !view.name.is_empty() && self.statements.get(view.name).is_some() && !self.owns_names() {
             if let Some(step) = self.settle_first() {
                 return Ok(Fed::Until(step)); // an error may yet take it away
             }
@@ -77,6 +76,11 @@ impl Client {
             shape: OnceLock::new(),
             stale: false,
         });
+        let here = self.owns_names() && self.is_proxys_own(&statement);
+        if here && !view.name.is_empty() && self.statements.get(view.name).is_some() {
+            self.refuse_extended(&already_there(view.name));
+            return Ok(Fed::Next);
+        }
         let before = self.statements.insert(view.name, statement.clone());
         let number = self.changed(view.name, before);
         self.parsed(statement, number);
@@ -96,16 +100,16 @@ impl Client {
     }
 
     /// Whether a statement's Parse and Describe are answered by the proxy, whatever happens to its execution.
-    fn is_proxys_own(&self, statement: &ClientStatement) -> bool {
+    pub(super) fn is_proxys_own(&self, statement: &ClientStatement) -> bool {
         let Some(parsed) = &statement.statement else { return true };
         match parsed.kind() {
             Kind::Empty
             | Kind::Begin(_)
             | Kind::Commit { .. }
             | Kind::Rollback { .. }
-            | Kind::Deallocate(_)
             | Kind::Virtual(_)
             | Kind::Command(_) => true,
+            Kind::Deallocate(_) => !self.owns_names(),
             Kind::Listen(_) | Kind::Unlisten(_) => self.hears_by_hub(),
             Kind::Reset(name) => {
                 matches!(self.place, Place::Admin) || name.as_ref().is_some_and(|n| n.starts_with("pgherd."))
@@ -171,6 +175,9 @@ impl Client {
 
     fn bind(&mut self, view: &BindView<'_>) -> Result<Fed, ErrorReport> {
         let Some(statement) = self.statements.get(view.statement).cloned() else {
+            if self.owns_names() && !view.statement.is_empty() {
+                return self.bind_unknown(view);
+            }
             // An error may yet bring it back.
             return self.settle_first().map(Fed::Until).ok_or_else(|| no_statement(view.statement));
         };
@@ -331,7 +338,7 @@ impl Client {
         self.emit_deferred(Some((statement, sql, key)));
         self.ensure_prepared(statement, sql, key);
         self.plainly();
-        self.x.up.put_bind(view.portal, &server_name(&statement.name, key), view.tail);
+        self.x.up.put_bind(view.portal, &self.server_name(statement, key), view.tail);
         self.x.expect(Expect::Bind);
         let note = self.note(parsed, Some(route), true);
         let mark = self.note_statement((parsed, &statement.sql), route, sets);
@@ -348,6 +355,9 @@ impl Client {
 
     fn describe_statement(&mut self, name: &str) -> Fed {
         let Some(statement) = self.statements.get(name).cloned() else {
+            if self.owns_names() && !name.is_empty() {
+                return self.pass_name(b'D', name);
+            }
             if let Some(step) = self.settle_first() {
                 return Fed::Until(step);
             }
@@ -531,6 +541,18 @@ impl Client {
     pub(super) fn on_close(&mut self, body: &[u8]) -> Result<Fed, WireError> {
         match parse_target(body)? {
             DescribeTarget::Statement(name) => {
+                let is_own = |statement: &Arc<ClientStatement>| self.is_proxys_own(statement);
+                if self.owns_names() && !name.is_empty() && !self.statements.get(name).is_some_and(is_own) {
+                    let fed = self.pass_name(b'C', name);
+                    if matches!(fed, Fed::Next) {
+                        let before = self.statements.remove(name);
+                        if before.is_some() {
+                            let number = self.changed(name, before);
+                            self.x.change(number);
+                        }
+                    }
+                    return Ok(fed);
+                }
                 // Servers keep theirs for other clients.
                 let before = self.statements.remove(name);
                 let number = if before.is_some() { self.changed(name, before) } else { 0 };

@@ -124,6 +124,9 @@ impl Client {
 
     /// DEALLOCATE of a statement that the proxy keeps; SQL-level ones are on a server.
     fn knows(&self, name: Option<&str>) -> bool {
+        if self.owns_names() {
+            return name.and_then(|name| self.statements.get(name)).is_some_and(|s| self.is_proxys_own(s));
+        }
         let on_server = self.kept.iter().any(|k| k.pins.contains(&crate::route::Pin::SqlPrepare));
         name.map_or(!on_server, |n| self.statements.get(n).is_some() || !on_server)
     }

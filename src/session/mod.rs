@@ -23,6 +23,7 @@ mod lookup; // users that only the servers know
 mod lost; // a server is lost under a client
 mod measure; // what statistics know of a statement
 mod over; // the end of an exchange
+mod own_names; // the names of prepared statements where one server has the session
 mod packet; // startup packets: bytes to meaning
 mod password; // a password sent as such
 mod pins; // servers that stay with a client

@@ -73,7 +73,7 @@ impl Client {
 
     /// Whether a server's answer for its own session is the client's as well.
     fn may_ask(&self, asks: Asks) -> Result<(), RouteError> {
-        if asks.prepared {
+        if asks.prepared && !self.owns_names() {
             return Err(RouteError::Refused {
                 what: "pg_prepared_statements, which has a server's names and texts, of all clients".into(),
                 hint: "A client knows what it has prepared; connect to the server itself to look at it."

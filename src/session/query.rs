@@ -241,7 +241,7 @@ impl Client {
                 Kind::Reset(Some(name)) => name.starts_with("pgherd."),
                 Kind::Set(set) => set.name.starts_with("pgherd."),
                 Kind::Deallocate(Some(name)) if self.is_servers_name(name, &names) => false,
-                Kind::Deallocate(_) => true,
+                Kind::Deallocate(_) => !self.owns_names(),
                 Kind::SqlPrepare => {
                     let text = sql.get(statement.span.clone()).unwrap_or_default();
                     self.name_in_text(text, &mut names)?;

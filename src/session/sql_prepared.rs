@@ -21,7 +21,7 @@ use crate::wire::{BackendWriter, ClientFacing as _, DescribeTarget, ErrorReport,
 impl Client {
     /// PREPARE or EXECUTE, alone in its Query. `None`: a server that is kept for such names has to answer it.
     pub(super) fn of_prepared(&mut self, sql: &[u8]) -> Result<Option<Fed>, RouteError> {
-        if self.is_held_failed() || self.is_open_failed() {
+        if self.is_held_failed() || self.is_open_failed() || self.owns_names() {
             return Ok(None);
         }
         match prepared(sql, &self.vars.env) {
@@ -55,6 +55,9 @@ impl Client {
     /// PREPARE and EXECUTE in the extended protocol run on a server that is kept for the names, which are not the
     /// proxy's.
     pub(super) fn may_parse_prepared(&self, sql: &[u8]) -> Result<(), ErrorReport> {
+        if self.owns_names() {
+            return Ok(());
+        }
         if let Some(name) = filled_by(sql, &self.vars.env) {
             return match self.statements.get(&name) {
                 Some(_) => Err(RouteError::Refused {
@@ -90,12 +93,15 @@ impl Client {
 
     /// Whether a name is one that a server alone knows: from this text, or from an earlier one.
     pub(super) fn is_servers_name(&self, name: &String, of_text: &[String]) -> bool {
-        of_text.contains(name) || self.keeps_names() && self.statements.get(name).is_none()
+        self.owns_names()
+            || of_text.contains(name)
+            || self.keeps_names() && self.statements.get(name).is_none()
     }
 
     /// PREPARE and EXECUTE among other statements run as they stand: what they prepare, their server knows alone.
     pub(super) fn name_in_text(&self, text: &[u8], of_text: &mut Vec<String>) -> Result<(), RouteError> {
         match prepared(text, &self.vars.env) {
+            _ if self.owns_names() => Ok(()),
             Some(Prepared::Prepare { name, .. }) if self.statements.get(&name).is_some() => {
                 Err(RouteError::from_report(already_there(&name)))
             }
