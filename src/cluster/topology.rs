@@ -374,15 +374,26 @@ impl Cluster {
     }
 
     /// Borrows a connection to a server of `shard` that fits the need; reads go on to the next server when one
-    /// cannot be reached. Nothing has been sent when it fails. Cancel safe.
+    /// cannot be reached. Nothing has been sent when it fails. Cancel safe. While it waits for its turn, or for the end
+    /// of a pause, it is woken about once a second, so that whoever wraps it may look whether it is still wanted.
+    /// `since`: when it was first asked for.
     ///
     /// # Errors
     /// [`ClusterError`]: no primary, two primaries, a pause that lasts too long, or the pool's own error.
-    pub async fn lease(&self, pools: &UserPools, shard: ShardId, need: Need) -> Result<Leased, ClusterError> {
+    pub async fn lease(
+        &self,
+        pools: &UserPools,
+        shard: ShardId,
+        need: Need,
+        since: Instant,
+    ) -> Result<Leased, ClusterError> {
         let mut tried = 0u128;
         let mut last = None;
         loop {
-            if tokio::time::timeout(self.config.pool.pause_timeout, self.gate.opened()).await.is_err() {
+            // What is rare is boxed: a wait in the queue must not pay for its state.
+            if !self.gate.is_open()
+                && !Box::pin(self.gate.opened_within(self.config.pool.pause_timeout)).await
+            {
                 return Err(ClusterError::Paused { database: self.config.name.clone() });
             }
             let picked = match self.pick(shard, need, tried) {
@@ -393,13 +404,13 @@ impl Cluster {
             let Some(pool) = pools.pools.get(shard.index()).and_then(|p| p.get(index)) else {
                 return Err(ClusterError::NoSuchShard { shard: shard.index() });
             };
-            let leased = pool.lease().await;
+            let leased = pool.lease(since).await;
             if self.is_retired() {
                 return Err(ClusterError::Retired);
             }
             match leased {
                 Ok(lease) if !is_replica && lease.is_standby() == Some(true) => {
-                    return self.promoted(lease, server).await;
+                    return Box::pin(self.promoted(lease, server)).await;
                 }
                 Ok(lease) => return Ok(Leased::new(lease, server, is_replica)),
                 Err(LeaseError::Paused) => {} // closed just now: waits above

@@ -1,8 +1,8 @@
 //! Lending server connections: a fair queue in front of bb8, which opens and keeps them.
 //! Must not know what a lease is used for.
 //!
-//! What is given back is first [`Parked`]: the next client takes it from there without a clock, a timer or bb8's lock.
-//! What stays there unused for a moment goes back to bb8, which closes what is idle for long.
+//! What is given back is first at the [`Stand`]: the next client takes it from there without a clock, a timer or bb8's
+//! lock. What stays there unused for a moment goes back to bb8, which closes what is idle for long.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -16,11 +16,11 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use rand::Rng;
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
-use super::parked::{Parked, sweep};
 use super::server::{PinLimit, ServerConn};
+use super::stand::{NoTurn, Stand, watch};
 use super::{ConnectError, Endpoint, Gate, connect};
 use crate::config;
 use crate::stats::PoolStats;
@@ -261,6 +261,8 @@ impl bb8::ErrorSink<Arc<OpenError>> for Sink {
     }
 }
 
+type Conn = bb8::PooledConnection<'static, Manager>;
+
 /// The connections to one server for one user.
 #[derive(Clone)]
 pub struct Pool {
@@ -269,9 +271,9 @@ pub struct Pool {
 
 struct Inner {
     bb8: bb8::Pool<Manager>,
-    /// bb8 alone lets whoever comes back first take what another was woken for; this queue is fair.
-    queue: Semaphore,
-    parked: Parked<bb8::PooledConnection<'static, Manager>>,
+    /// bb8 alone lets whoever comes back first take what another was woken for; this queue is fair. So many turns as
+    /// there may be connections.
+    stand: Stand<Conn>,
     failures: Arc<Failures>,
     endpoint: Arc<Endpoint>,
     size: u32,
@@ -281,14 +283,17 @@ struct Inner {
 }
 
 impl Inner {
-    /// One that was just given back, if it is still good.
-    fn unpark(&self) -> Option<bb8::PooledConnection<'static, Manager>> {
+    /// One that was just given back, if it is still good, else the next.
+    fn good(&self, given_back: Option<Conn>) -> Option<Conn> {
+        let mut next = given_back;
         loop {
-            let mut conn = self.parked.take()?;
+            let mut conn = next?;
             if conn.era == self.life.era.load(Acquire) && conn.is_quiet() {
                 return Some(conn);
             }
-            conn.mark_dirty(); // bb8 closes it
+            conn.mark_dirty();
+            drop(conn); // bb8 closes it
+            next = self.stand.take();
         }
     }
 }
@@ -333,9 +338,9 @@ impl Pool {
             .retry_connection(false)
             .error_sink(Box::new(Sink(failures.clone())))
             .build_unchecked(manager);
-        let (queue, parked) = (Semaphore::new(size as usize), Parked::default());
-        let inner = Arc::new(Inner { bb8, queue, parked, failures, endpoint, size, settings, stats, life });
-        tokio::spawn(sweep(Arc::downgrade(&inner), |inner: &Inner| &inner.parked));
+        let stand = Stand::new(size as usize, settings.queue_timeout);
+        let inner = Arc::new(Inner { bb8, stand, failures, endpoint, size, settings, stats, life });
+        tokio::spawn(watch(Arc::downgrade(&inner), |inner: &Inner| &inner.stand));
         Self { inner }
     }
 
@@ -354,15 +359,15 @@ impl Pool {
     /// Open and idle connections now.
     #[must_use]
     pub fn counts(&self) -> (u32, u32) {
-        let parked = self.inner.parked.count();
+        let given_back = self.inner.stand.count();
         let state = self.inner.bb8.state();
-        (state.connections, state.idle_connections + parked)
+        (state.connections, state.idle_connections + given_back)
     }
 
     /// Closes every connection: idle ones now, lent ones when they come back. Others are opened as they are needed.
     pub fn reconnect(&self) {
         self.inner.life.era.fetch_add(1, AcqRel);
-        drop(self.inner.parked.take_all());
+        drop(self.inner.stand.take_all());
         // The pool looks for a good one among the idle and closes all others on the way.
         drop(self.inner.bb8.get_owned().now_or_never());
     }
@@ -370,7 +375,7 @@ impl Pool {
     /// Ends the pool: as [`Pool::reconnect`], and nothing is lent any more. Who waits is told [`LeaseError::Retired`].
     pub fn retire(&self) {
         self.inner.life.retired.store(true, std::sync::atomic::Ordering::Release);
-        self.inner.queue.close();
+        self.inner.stand.close();
         self.reconnect();
     }
 
@@ -378,35 +383,47 @@ impl Pool {
     #[must_use]
     pub fn lease_now(&self) -> Option<Lease> {
         let inner = &*self.inner;
-        let turn = inner.queue.try_acquire().ok()?;
-        let conn = match inner.unpark() {
+        let given_back = inner.stand.take_turn()?;
+        let turn = Turn(&inner.stand);
+        let conn = match inner.good(given_back) {
             Some(conn) => conn,
             None => inner.bb8.get_owned().now_or_never()?.ok()?,
         };
         Some(self.lend(conn, turn))
     }
 
-    fn lend(&self, conn: bb8::PooledConnection<'static, Manager>, turn: SemaphorePermit<'_>) -> Lease {
+    fn lend(&self, conn: Conn, turn: Turn<'_>) -> Lease {
         let stats = &self.inner.stats;
         stats.leases.fetch_add(1, Relaxed);
         stats.in_use.fetch_add(1, Relaxed);
-        turn.forget(); // the lease gives it back
+        std::mem::forget(turn); // the lease gives it back
         Lease { conn: Some(conn), pool: self.inner.clone() }
     }
 
-    /// Borrows a connection: first come, first served. Cancel safe.
+    /// Borrows a connection: first come, first served. Cancel safe. While it waits in the queue it is woken about once
+    /// a second, so that whoever wraps it may look whether it is still wanted. `since`: when it was first asked for.
     ///
     /// # Errors
     /// [`LeaseError`]: the queue was too long, or the server is not to be had. A failed connect is told at once.
-    pub async fn lease(&self) -> Result<Lease, LeaseError> {
+    pub async fn lease(&self, since: Instant) -> Result<Lease, LeaseError> {
         let inner = &*self.inner;
-        let turn = match inner.queue.try_acquire() {
-            Ok(turn) => turn,
-            Err(_) => self.queue().await?,
+        let given_back = match inner.stand.take_turn() {
+            Some(given_back) => given_back,
+            None => self.queue(since).await?,
         };
+        let turn = Turn(&inner.stand);
+        match inner.good(given_back) {
+            Some(conn) => Ok(self.lend(conn, turn)),
+            None => Box::pin(self.open(turn)).await,
+        }
+    }
+
+    /// With a turn, but nothing at the stand.
+    async fn open(&self, turn: Turn<'_>) -> Result<Lease, LeaseError> {
+        let inner = &*self.inner;
         // Before the look: from here on, what is given back goes to bb8, who hands it to whoever waits there.
-        let _asks = inner.parked.asks();
-        if let Some(conn) = inner.unpark() {
+        let _asks = inner.stand.asks();
+        if let Some(conn) = inner.good(inner.stand.take()) {
             return Ok(self.lend(conn, turn));
         }
         // Registered before bb8 is asked, so that no failure slips between.
@@ -421,14 +438,14 @@ impl Pool {
         Ok(self.lend(conn, turn))
     }
 
-    async fn queue(&self) -> Result<SemaphorePermit<'_>, LeaseError> {
+    /// Waits for a turn.
+    async fn queue(&self, since: Instant) -> Result<Option<Conn>, LeaseError> {
         let inner = &*self.inner;
-        let waiting = Waiting::new(&inner.stats);
-        let turn = tokio::time::timeout(inner.settings.queue_timeout, inner.queue.acquire()).await;
-        match turn {
-            Ok(Ok(turn)) => Ok(turn),
-            Ok(Err(_)) => Err(LeaseError::Retired), // closed
-            Err(_) => {
+        let waiting = Waiting::new(&inner.stats, since);
+        match inner.stand.turn(since).await {
+            Ok(given_back) => Ok(given_back),
+            Err(NoTurn::Closed) => Err(LeaseError::Retired),
+            Err(NoTurn::Late) => {
                 inner.stats.timeouts.fetch_add(1, Relaxed);
                 Err(LeaseError::QueueTimeout {
                     address: inner.endpoint.address(),
@@ -462,9 +479,9 @@ struct Waiting<'a> {
 }
 
 impl<'a> Waiting<'a> {
-    fn new(stats: &'a PoolStats) -> Self {
+    fn new(stats: &'a PoolStats, since: Instant) -> Self {
         stats.waiting.fetch_add(1, Relaxed);
-        Self { stats, since: Instant::now() }
+        Self { stats, since }
     }
 
     fn elapsed(&self) -> Duration {
@@ -479,10 +496,19 @@ impl Drop for Waiting<'_> {
     }
 }
 
+/// A turn of a pool's; given back when dropped.
+struct Turn<'a>(&'a Stand<Conn>);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.pass();
+    }
+}
+
 /// A borrowed connection; given back when dropped, closed if it is dirty or too old by then.
 pub struct Lease {
     /// `None` only while it is dropped.
-    conn: Option<bb8::PooledConnection<'static, Manager>>,
+    conn: Option<Conn>,
     pool: Arc<Inner>,
 }
 
@@ -512,12 +538,16 @@ impl Drop for Lease {
     fn drop(&mut self) {
         let pool = &*self.pool;
         pool.stats.in_use.fetch_sub(1, Relaxed);
-        if let Some(conn) = self.conn.take() {
-            let good = !conn.is_spent() && conn.era == pool.life.era.load(Acquire);
-            // What is not kept here goes to bb8, which closes it or hands it to whoever waits there.
-            drop(if good { pool.parked.put(conn) } else { Some(conn) });
+        let Some(conn) = self.conn.take() else { return pool.stand.pass() };
+        if conn.is_spent() || conn.era != pool.life.era.load(Acquire) {
+            drop(conn); // bb8 closes it
+        } else {
+            match pool.stand.put(conn) {
+                Ok(()) => return,
+                Err(conn) => drop(conn), // bb8 hands it to whoever waits there
+            }
         }
         // Last: the next in the queue must find the connection already back.
-        pool.queue.add_permits(1);
+        pool.stand.pass();
     }
 }

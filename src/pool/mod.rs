@@ -9,13 +9,14 @@ mod error; // why a connection could not be opened
 #[cfg(test)]
 mod fuzz_tests;
 mod gate; // the pause of a database
-mod lend; // the queue and the pool
-mod parked; // what was just given back
+mod lend; // the pool
+mod line; // who waits, in order
 mod prepared; // what a server holds prepared
 mod reset; // cleaning what a client left behind
 mod scram; // SCRAM-SHA-256, the client's half
 mod server; // one connection as the pool keeps it
 mod settings; // a client's session settings
+mod stand; // the queue, and what was just given back
 mod stream; // a socket, plain or TLS
 mod tls; // how much is asked of a server's certificate
 

@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicU8, AtomicU32,
-    Ordering::{AcqRel, Acquire, Relaxed},
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
-use std::task::Context;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
@@ -42,6 +42,8 @@ pub(super) struct CancelSlot {
     /// What a request must show.
     pub(super) key: Bytes,
     running: Mutex<Running>,
+    /// Whether it waits for something of the proxy's own: [`NO_WAIT`], [`WAITS`] or [`GIVEN_UP`].
+    wait: AtomicU8,
     delivered: Notify,
     /// What the session is asked to do: some of [`LEAVE`], [`REFRESH`], [`KILL`], [`STALE`], [`REST`].
     asked: AtomicU8,
@@ -61,21 +63,17 @@ pub(super) const REST: u8 = 16;
 /// It has looked, and goes over to the changed servers when its transaction has ended.
 pub(super) const STALE: u8 = 4;
 
+/// It waits for nothing of the proxy's own.
+const NO_WAIT: u8 = 0;
+/// It waits for a server, or for the end of a pause.
+const WAITS: u8 = 1;
+/// It does, and was asked to give up.
+const GIVEN_UP: u8 = 2;
+
 #[derive(Debug, Default)]
 struct Running {
     targets: SmallVec<[Arc<CancelTarget>; 1]>,
     deliveries: u32,
-    waiting: Waiting,
-}
-
-/// Whether the session waits for something of the proxy's own, a server or the end of a pause.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Waiting {
-    #[default]
-    No,
-    Yes,
-    /// It was asked to give up.
-    Cancelled,
 }
 
 /// A wait that was given up: by the client's own cancel request, or because the session is to end.
@@ -102,6 +100,7 @@ impl Cancels {
             id,
             key: key.into(),
             running: Mutex::default(),
+            wait: AtomicU8::new(NO_WAIT),
             delivered: Notify::new(),
             asked: AtomicU8::new(0),
             last_turn: AtomicU32::new(0),
@@ -130,7 +129,6 @@ impl Cancels {
         let slot = self.sessions.lock().get(&id).cloned();
         let Some(slot) = slot else { return false };
         slot.ask(KILL);
-        slot.delivered.notify_waiters();
         tokio::spawn(async move { slot.cancel().await });
         true
     }
@@ -179,27 +177,20 @@ impl CancelSlot {
         self.asked_now() != 0 && self.asked(cx) & KILL != 0
     }
 
-    /// Waits for `work` unless the session is cancelled or killed meanwhile. Cancel safe if `work` is.
+    /// Waits for `work` unless the session is cancelled or killed meanwhile. Cancel safe if `work` is. Polled by the
+    /// session's own task only, whose waker is left where whoever asks for something finds it.
     pub(super) async fn unless_cancelled<T>(&self, work: impl Future<Output = T>) -> Result<T, GivenUp> {
-        self.running.lock().waiting = Waiting::Yes;
-        let waits = Waits(self);
-        let given_up = async {
-            loop {
-                let woken = self.delivered.notified();
-                let cancelled = self.running.lock().waiting == Waiting::Cancelled;
-                if cancelled || self.asked_now() & KILL != 0 {
-                    return;
-                }
-                woken.await;
+        self.wait.store(WAITS, Release);
+        let _waits = Waits(self);
+        let mut work = std::pin::pin!(work);
+        std::future::poll_fn(|cx| {
+            let killed = self.asked(cx) & KILL != 0;
+            if killed || self.wait.load(Acquire) == GIVEN_UP {
+                return Poll::Ready(Err(GivenUp));
             }
-        };
-        let done = tokio::select! {
-            biased;
-            () = given_up => Err(GivenUp),
-            done = work => Ok(done),
-        };
-        drop(waits);
-        done
+            work.as_mut().poll(cx).map(Ok)
+        })
+        .await
     }
 
     /// It has been done.
@@ -236,12 +227,11 @@ impl CancelSlot {
 
     /// Cancels what runs now on every server it runs on.
     pub(super) async fn cancel(&self) {
+        if self.wait.compare_exchange(WAITS, GIVEN_UP, AcqRel, Relaxed).is_ok() {
+            self.idle.wake();
+        }
         let targets = {
             let mut running = self.running.lock();
-            if running.waiting == Waiting::Yes {
-                running.waiting = Waiting::Cancelled;
-                self.delivered.notify_waiters();
-            }
             if running.targets.is_empty() {
                 return;
             }
@@ -261,7 +251,7 @@ struct Waits<'a>(&'a CancelSlot);
 
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
-        self.0.running.lock().waiting = Waiting::No;
+        self.0.wait.store(NO_WAIT, Release);
     }
 }
 

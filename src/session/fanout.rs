@@ -82,7 +82,7 @@ impl Client {
             let Place::Database { served, pools } = &self.place else {
                 return Err(ClusterError::Retired.report());
             };
-            let lease = served.cluster.lease(pools, shard, self.read_need(shard));
+            let lease = served.cluster.lease(pools, shard, self.read_need(shard), asked);
             let leased = self.cancel.unless_cancelled(unless_gone(&self.stream, lease)).await;
             // One that is gone is told all the same: the next write to it ends the session.
             let mut leased = match leased.ok().flatten().ok_or_else(cancelled)? {

@@ -27,6 +27,8 @@ pub(super) enum Step {
     Wait,
     /// A server of a shard.
     Lease { shard: ShardId, need: Need },
+    /// The same, and none is idle.
+    Queue { shard: ShardId, need: Need },
     /// The settings of this session on a server that was taken.
     Apply(Box<Leased>),
     /// All answers, and the end of the batch; the server is given back if no transaction is open.

@@ -1,6 +1,7 @@
 //! A server joins a turn: the lease, the client's settings on it, and the transaction it enters.
 //! Must not know messages.
 
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -51,19 +52,25 @@ impl Client {
         Joined::Now
     }
 
-    /// Waits for a server of `shard` and takes it into this turn.
+    /// Takes a server of `shard` into this turn; waits for it if need be.
     pub(super) async fn join(&mut self, shard: ShardId, need: Need) -> Flow {
         match self.join_now(shard, need) {
-            Joined::Now => return Flow::Continue,
-            Joined::With(leased) => return self.join_with(*leased).await,
-            Joined::Waits => {}
+            Joined::Now => Flow::Continue,
+            Joined::With(leased) => self.join_with(*leased).await,
+            Joined::Waits => self.wait_to_join(shard, need).await,
         }
+    }
+
+    /// Waits for a server of `shard`, of which none was idle just now, and takes it into this turn.
+    pub(super) async fn wait_to_join(&mut self, shard: ShardId, need: Need) -> Flow {
         let Place::Database { served, pools } = &self.place else { return Flow::End };
         let asked = Instant::now();
         self.stats.set_state(SessionState::Waiting);
-        let wait =
-            self.cancel.unless_cancelled(unless_gone(&self.stream, served.cluster.lease(pools, shard, need)));
-        let leased = Box::pin(wait).await;
+        let leased = {
+            // Pinned here: handed on by value it would take its room once for each hand.
+            let lease = std::pin::pin!(served.cluster.lease(pools, shard, need, asked));
+            self.cancel.unless_cancelled(while_there(&self.stream, asked, lease)).await
+        };
         self.stats.set_state(SessionState::Active);
         self.note_queued(asked.elapsed());
         match leased {
@@ -223,6 +230,25 @@ pub(super) async fn unless_gone<T>(stream: &Stream, work: impl Future<Output = T
         done = work => Some(done),
         () = gone => None,
     }
+}
+
+/// The same without a timer, for work that is woken once a second or so while it waits, as a lease is. Begun at `since`.
+async fn while_there<T>(stream: &Stream, since: Instant, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = std::pin::pin!(work);
+    let (mut looked, mut waited) = (since, false);
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(done) = work.as_mut().poll(cx) {
+            return Poll::Ready(Some(done));
+        }
+        if std::mem::replace(&mut waited, true) && looked.elapsed() >= LOOK {
+            looked = Instant::now();
+            if stream.is_gone() {
+                return Poll::Ready(None);
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 /// A cancel request came while the statement waited for a server.

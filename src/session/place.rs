@@ -78,7 +78,7 @@ impl Client {
         match self.join_now(shard, need) {
             Joined::Now => None,
             Joined::With(leased) => Some(Step::Apply(leased)),
-            Joined::Waits => Some(Step::Lease { shard, need }),
+            Joined::Waits => Some(Step::Queue { shard, need }),
         }
     }
 

@@ -21,6 +21,7 @@ use socket2::{SockFilter, SockRef};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::cancels::{CancelSlot, Cancels, LEAVE, REFRESH};
 use super::client::{Place, Standing};
@@ -598,7 +599,7 @@ async fn fixed_server(place: &Place) -> Result<Option<Leased>, ErrorReport> {
     if config.pool_mode != PoolMode::Session || !config.map.is_single() {
         return Ok(None);
     }
-    let leased = served.cluster.lease(pools, config.map.default_shard, Need::PRIMARY).await;
+    let leased = served.cluster.lease(pools, config.map.default_shard, Need::PRIMARY, Instant::now()).await;
     leased.map(Some).map_err(|error| error.report())
 }
 

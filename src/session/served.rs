@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::vars::Vars;
 use crate::cluster::{Cluster, ClusterError, Need, Schema, UserPools};
@@ -137,7 +138,8 @@ impl Served {
         // The catalogs of a database that has just been met may be there before its servers' roles are.
         self.cluster.probed(self.cluster.config().control.probe_timeout).await;
         let need = Need { replica: true, only_replica: false, after: None };
-        let mut leased = self.cluster.lease(pools, self.cluster.config().map.default_shard, need).await?;
+        let shard = self.cluster.config().map.default_shard;
+        let mut leased = self.cluster.lease(pools, shard, need, Instant::now()).await?;
         leased.apply(settings, false).await?;
         let (_, path) = leased.ask(SEARCH_PATH).await?;
         let search_path = path.unwrap_or_default().lines().map(str::to_owned).collect();

@@ -54,6 +54,7 @@ impl Client {
                         self.pump(Until::Client).await
                     }
                 }
+                Step::Queue { shard, need } => Box::pin(self.wait_to_join(shard, need)).await,
                 Step::Lease { shard, need } => Box::pin(self.join(shard, need)).await,
                 Step::Apply(leased) => Box::pin(self.join_with(*leased)).await,
                 Step::Drain => {
