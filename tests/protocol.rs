@@ -258,6 +258,44 @@ async fn a_deep_pipeline_of_large_queries_and_results_does_not_stall() {
         .expect("it does not stall");
 }
 
+/// What comes fast and long is read in larger pieces; what is less than a piece must not wait for more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_bytes_of_much_are_not_held_back() {
+    let front = Front::plain(0, Changes { pool: "size = 1\nmin_idle = 0", ..Changes::default() }).await;
+    let noisy = "create function noisy(i int) returns text language plpgsql as $$ begin
+           if i % 1000 = 0 then raise notice 'at %', i; perform pg_advisory_xact_lock(i); end if;
+           return repeat('x', 8000); end $$";
+    front.connect().await.batch_execute(noisy).await.unwrap();
+    let direct = front.herd.primary(0).connect().await;
+    let mut raw = Raw::connect(&front).await;
+    for _ in 0..3 {
+        for lock in [1000, 2000] {
+            direct.batch_execute(&format!("select pg_advisory_lock({lock})")).await.unwrap();
+        }
+        raw.out.put_query(b"select noisy(i) from generate_series(1, 2500) i");
+        raw.send().await;
+        let (mut bytes, mut noticed) = (0, Vec::new());
+        while let Some((tag, body)) = raw.next().await {
+            match tag {
+                b'Z' => break,
+                b'N' => {
+                    // The server waits now, and has sent no more than this.
+                    noticed.push(bytes >> 20);
+                    let lock = noticed.len() * 1000;
+                    direct.batch_execute(&format!("select pg_advisory_unlock({lock})")).await.unwrap();
+                }
+                _ => bytes += body.len(),
+            }
+        }
+        assert_eq!((noticed, bytes >> 20), (vec![7, 15], 19));
+        for _ in 0..5 {
+            raw.out.put_query(b"select 1");
+            assert_eq!(raw.ask().await, "T 1 SELECT_1 /I");
+        }
+        assert_eq!(rows(&front.connect().await, "select 2").await, ["2"]);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cancel_ends_the_statement_on_its_server_and_no_other() {
     let front = Front::plain(0, Changes { pool: "size = 1\nmin_idle = 0", ..Changes::default() }).await;

@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::answers::skipped;
 use super::expect::{Done, Expect};
 use super::finish::Finishes;
+use super::gather::Gather;
 use crate::pool::{ServerConn, Stream};
 use crate::wire::{ErrorFields, TransactionStatus};
 
@@ -95,6 +96,7 @@ pub struct Exchange {
     /// Whether anything of this exchange has reached the client's buffer.
     pub(super) answered: bool,
     read_size: usize,
+    gather: Gather,
     /// The same of the client.
     client_read: u32,
     /// Extended-protocol messages have gone out that no Sync has closed.
@@ -145,6 +147,7 @@ impl Exchange {
             copy_in,
             answered,
             read_size,
+            gather,
             client_read,
             open_batch,
             received,
@@ -159,6 +162,7 @@ impl Exchange {
             finishes,
         } = self;
         *parameters = None;
+        *gather = Gather::default();
         for buffer in [up, down] {
             buffer.clear();
             if buffer.capacity() > keep {
@@ -405,6 +409,7 @@ impl Exchange {
                 return Poll::Ready(Event::ClientGone);
             }
             if watch == Watch::Answers && self.is_drained() {
+                self.gather.end(server);
                 return Poll::Ready(Event::Drained);
             }
             if self.ready >= HIGH_WATER {
@@ -429,7 +434,12 @@ impl Exchange {
                 Poll::Ready(Err(error)) => {
                     return Poll::Ready(Event::ServerLost(Lost { said: None, io: Some(error) }));
                 }
-                Poll::Pending => break,
+                Poll::Pending => {
+                    if !self.expect.is_empty() {
+                        self.gather.wait(cx, server);
+                    }
+                    break;
+                }
             }
         }
         if want_client && self.up.len() < HIGH_WATER {
@@ -494,6 +504,7 @@ impl Exchange {
         let read = poll_read(cx, &mut server.stream, &mut self.down);
         if let Poll::Ready(Ok(n)) = read {
             self.received += n as u64;
+            self.gather.came(n);
             self.finishes.read();
             // A read that filled its room means more is waiting: fewer, larger reads are cheaper.
             self.read_size = if n >= room { (self.read_size * 2).min(READ_MAX) } else { self.read_size };

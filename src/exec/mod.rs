@@ -8,6 +8,7 @@ mod expect; // what a server still owes
 mod finish; // how statements ended
 #[cfg(test)]
 mod fuzz_tests;
+mod gather; // long answers in larger pieces
 mod notify; // who hears what
 mod order; // what a server may say now
 mod scatter; // one statement on many shards, rows concatenated

@@ -49,6 +49,8 @@ pub struct ServerConn {
     pub drawn: bool,
     /// Prepared under their server names.
     pub prepared: PreparedSet,
+    /// How many bytes must be there before the runtime is told that something has come.
+    piece: usize,
     /// What the unnamed statement holds, and the client that prepared it.
     pub unnamed: Option<(u32, StatementKey)>,
     expires: Instant,
@@ -187,6 +189,7 @@ impl ServerConn {
             ),
             applied: None,
             drawn: false,
+            piece: 1,
             prepared: PreparedSet::new(prepared),
             unnamed: None,
             expires,
@@ -248,7 +251,20 @@ impl ServerConn {
     /// again.
     pub fn mark_clean(&mut self, now: Instant) {
         self.pinned = None;
-        self.dirty = now >= self.expires;
+        self.dirty = now >= self.expires || !self.set_piece(1);
+    }
+
+    /// Has the runtime told of what comes only when so many bytes are there, or the other side has closed. Whoever asks
+    /// for more than 1 must go back to 1 when nothing more comes. Says whether it is so.
+    pub fn set_piece(&mut self, bytes: usize) -> bool {
+        if self.piece == bytes {
+            return true;
+        }
+        let set = self.stream.set_low_water(bytes);
+        if set {
+            self.piece = bytes;
+        }
+        set
     }
 
     /// Counts it as kept by one client; false if as many are kept already as may be.
@@ -315,6 +331,7 @@ impl ServerConn {
     async fn ask_in_turn(&mut self, all: &[&str]) -> Result<(TransactionStatus, Vec<String>), ServerError> {
         let (mut values, mut owed) = (Vec::new(), all.len());
         let was_dirty = std::mem::replace(&mut self.dirty, true);
+        self.set_piece(1);
         self.unnamed = None; // a simple Query destroys it
         let mut buf = BytesMut::with_capacity(1024);
         all.iter().for_each(|sql| buf.put_query(sql.as_bytes()));

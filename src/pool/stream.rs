@@ -6,6 +6,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
+use nix::libc;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::SetUsize;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -13,6 +16,11 @@ use tokio_rustls::TlsStream;
 
 /// Enough for what a quiet peer may say by itself (a notice, a parameter); more is read in further rounds.
 const SCRATCH: usize = 512;
+
+#[derive(Clone, Copy)]
+struct RecvLowWater;
+
+nix::setsockopt_impl!(RecvLowWater, libc::SOL_SOCKET, libc::SO_RCVLOWAT, usize, SetUsize);
 
 /// A socket. After a batch is written it must be flushed: that costs nothing on a plain socket, and with TLS it
 /// sends the records that the socket had no room for.
@@ -53,6 +61,17 @@ impl Stream {
             Self::Plain(tcp) => tcp.set_nodelay(on),
             Self::Unix(_) => Ok(()),
             Self::Tls(tls) => tls.get_ref().0.set_nodelay(on),
+        }
+    }
+
+    /// Has the socket count as readable only when so many bytes are there (SO_RCVLOWAT, `tcp(7)`); at once if they
+    /// are. False if it cannot be done, as on a Unix socket, where the kernel does not heed it.
+    #[must_use]
+    pub fn set_low_water(&self, bytes: usize) -> bool {
+        match self {
+            Self::Plain(tcp) => setsockopt(tcp, RecvLowWater, &bytes).is_ok(),
+            Self::Unix(_) => false,
+            Self::Tls(tls) => setsockopt(tls.get_ref().0, RecvLowWater, &bytes).is_ok(),
         }
     }
 
