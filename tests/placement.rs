@@ -6,7 +6,7 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{Changes, Front, PATIENCE, Pg, eventually, failure, rows};
+use common::{Changes, Front, Herd, PATIENCE, Pg, eventually, failure, rows};
 use tokio_postgres::Client;
 
 /// The fixture's map in slots: A, B on shard1, C on shard3, D on shard2, E on shard3.
@@ -113,6 +113,46 @@ async fn reads_are_a_replicas_and_writes_a_primarys() {
         let own = front.connect().await;
         assert_eq!(rows(&own, &update).await, [primary.to_string()]);
     }
+}
+
+/// A view is read where its functions may run: those that are volatile on the primary alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_runs_volatile_code_when_it_is_read_is_read_at_the_primary() {
+    let herd = Herd::start(1, 1).await;
+    let direct = herd.primary(0).connect_app().await;
+    let objects = "create sequence s; create table t (i int); insert into t values (1);
+         create function writes() returns int language sql as 'insert into t values (2) returning i';
+         create function reads() returns int language sql stable as 'select inet_server_port()';
+         create view drawn as select nextval('s') > 0 as v, inet_server_port() as port;
+         create view \"Written\" as select writes() as v, inet_server_port() as port;
+         create view over_it as select v, port from \"Written\";
+         create view harmless as select random() < 2 as v, reads() as port;
+         create materialized view kept as select nextval('s') as v;
+         create view over_kept as select v, inet_server_port() as port from kept;
+         create table guarded (i int); insert into guarded values (1);
+         alter table guarded enable row level security, force row level security;
+         create policy p on guarded using (nextval('s') > 0)";
+    direct.batch_execute(objects).await.unwrap();
+    let (primary, replica) = (herd.primary(0).port, herd.shards[0].replicas[0].port);
+    let front = Front::over(herd, false, Changes::default()).await;
+    let client = front.connect().await;
+    for (sql, port) in [
+        ("select port from drawn", primary),
+        ("select port from \"Written\" where v > 0", primary),
+        ("with x as (select * from over_it) select port from x", primary),
+        ("select max(port) from (select 1 union select port from drawn) x(port)", primary),
+        ("select inet_server_port() from guarded", primary),
+        ("select port from harmless", replica),
+        ("select port from over_kept", replica),
+        ("select inet_server_port() from t limit 1", replica),
+    ] {
+        // Where it was written just now a session reads at the primary anyway.
+        let client = if port == replica { &front.connect().await } else { &client };
+        assert_eq!(rows(client, sql).await, [port.to_string()], "{sql}");
+    }
+    // What is made later is known as well.
+    client.batch_execute("create view later as select port, writes() from harmless").await.unwrap();
+    assert_eq!(rows(&front.connect().await, "select port from later").await, [primary.to_string()]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

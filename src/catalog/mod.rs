@@ -7,6 +7,6 @@ mod words; // … told by its words
 
 pub use self::leavers::{Code, Leavers, Leaves, Runs, Search};
 pub use self::types::{
-    Catalog, Collation, Column, Function, FunctionKind, Relation, RelationKind, Volatility, oid,
+    Catalog, Collation, Column, Function, FunctionKind, HARMLESS, Relation, RelationKind, Volatility, oid,
 };
 pub use self::words::of_name as leaves_by_name;

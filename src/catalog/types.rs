@@ -1,7 +1,7 @@
 //! The snapshot's types.
 //! Must not know SQL text.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Leavers;
 
@@ -35,6 +35,24 @@ pub mod oid {
     pub const UUID_ARRAY: u32 = 2951;
 }
 
+/// Functions that are volatile in `pg_proc` but change nothing: a replica may run them.
+pub const HARMLESS: &[&str] = &[
+    "clock_timestamp",
+    "gen_random_bytes",
+    "gen_random_uuid",
+    "pg_sleep",
+    "pg_sleep_for",
+    "pg_sleep_until",
+    "random",
+    "random_normal",
+    "timeofday",
+    "uuid_generate_v1",
+    "uuid_generate_v1mc",
+    "uuid_generate_v4",
+    "uuidv4",
+    "uuidv7",
+];
+
 /// One database's catalogs, as one shard sees them. `generation` grows with every re-read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Catalog {
@@ -54,6 +72,9 @@ pub struct Catalog {
     pub leavers: Leavers,
     /// Functions and relations that read `pg_prepared_statements`.
     pub tell_statements: Leavers,
+    /// Views, and tables with policies, that call a volatile function when they are read, other than those that are
+    /// [`HARMLESS`]; through other views too. By bare name in lower case.
+    pub restless: HashSet<String>,
     /// Whether code or an expression of the users' own names `currval()` or `lastval()`.
     pub tells_sequences: bool,
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use tokio_postgres::Row;
 
-use crate::catalog::{Catalog, Code, Function, FunctionKind, Leaves, Runs, Search, Volatility};
+use crate::catalog::{Catalog, Code, Function, FunctionKind, HARMLESS, Leaves, Runs, Search, Volatility};
 use crate::pool::{ControlError, ControlPool};
 
 /// Bodies in SQL that were parsed when the function was made exist since PostgreSQL 14.
@@ -66,21 +66,43 @@ const REACHED: &str = "WITH f AS (SELECT pg_catalog.unnest('{F}'::oid[]) AS oid)
        OR d.classid = 'pg_catalog.pg_constraint'::regclass \
          AND EXISTS (SELECT FROM pg_catalog.pg_constraint x WHERE x.oid = d.objid AND x.contypid <> 0))";
 
-/// Whether an expression of the users' own calls `currval` (OID 1575) or `lastval` (2559); and the relations whose rules
-/// read `pg_prepared_statements` or call `pg_prepared_statement` (2510). Nobody depends on what is pinned, so the trees
-/// themselves are looked into; a user's object has an OID from 16384 on.
-const TOLD: &str = "WITH trees(rel, tree) AS ( \
-       SELECT ev_class, ev_action::text || coalesce(ev_qual::text, '') FROM pg_catalog.pg_rewrite WHERE ev_class >= 16384 \
-       UNION ALL SELECT 0, adbin::text FROM pg_catalog.pg_attrdef WHERE adrelid >= 16384 \
-       UNION ALL SELECT 0, conbin::text FROM pg_catalog.pg_constraint WHERE oid >= 16384 \
-       UNION ALL SELECT 0, typdefaultbin::text FROM pg_catalog.pg_type WHERE oid >= 16384 \
-       UNION ALL SELECT 0, tgqual::text FROM pg_catalog.pg_trigger WHERE oid >= 16384 \
-       UNION ALL SELECT 0, concat(polqual::text, polwithcheck::text) FROM pg_catalog.pg_policy), \
+/// What the expressions of users' own objects do, a letter each, with the relation whose reading does it:
+/// `s`, some expression calls `currval` (OID 1575) or `lastval` (2559); `p`, a relation reads `pg_prepared_statements` or
+/// calls `pg_prepared_statement` (2510); `v`, it calls a volatile function, itself or through views. Nobody depends on what
+/// is pinned, so the trees themselves are looked into; a user's object has an OID from 16384 on.
+const TOLD: &str = "WITH RECURSIVE trees(rel, reads, tree) AS ( \
+       SELECT ev_class, ev_type = '1', ev_action::text || coalesce(ev_qual::text, '') FROM pg_catalog.pg_rewrite \
+         WHERE ev_class >= 16384 \
+       UNION ALL SELECT polrelid, true, concat(polqual::text, polwithcheck::text) FROM pg_catalog.pg_policy \
+       UNION ALL SELECT 0, false, adbin::text FROM pg_catalog.pg_attrdef WHERE adrelid >= 16384 \
+       UNION ALL SELECT 0, false, conbin::text FROM pg_catalog.pg_constraint WHERE oid >= 16384 \
+       UNION ALL SELECT 0, false, typdefaultbin::text FROM pg_catalog.pg_type WHERE oid >= 16384 \
+       UNION ALL SELECT 0, false, tgqual::text FROM pg_catalog.pg_trigger WHERE oid >= 16384), \
      told AS (SELECT rel, tree LIKE '%:funcid 1575 %' OR tree LIKE '%:funcid 2559 %' AS sequences, \
-       tree LIKE '%:funcid 2510 %' OR tree LIKE '%:relid ' || 'pg_catalog.pg_prepared_statements'::regclass::oid || ' %' \
-         AS statements FROM trees) \
-     SELECT DISTINCT t.sequences, c.oid, c.relname::text \
-       FROM told t LEFT JOIN pg_catalog.pg_class c ON c.oid = t.rel AND t.statements WHERE t.sequences OR t.statements";
+         tree LIKE '%:funcid 2510 %' OR tree LIKE '%:relid ' || 'pg_catalog.pg_prepared_statements'::regclass::oid || ' %' \
+           AS statements, \
+         reads AND tree ~ (SELECT ':funcid (' || pg_catalog.string_agg(p.oid::text, '|') || ') ' \
+           FROM pg_catalog.pg_proc p WHERE p.oid < 16384 AND p.provolatile = 'v' AND p.proname <> ALL ('{HARMLESS}')) \
+           AS restless FROM trees), \
+     by_users(classid, objid) AS (SELECT d.classid, d.objid FROM pg_catalog.pg_depend d \
+       JOIN pg_catalog.pg_proc p ON p.oid = d.refobjid AND p.provolatile = 'v' AND p.proname <> ALL ('{HARMLESS}') \
+       WHERE d.refclassid = 'pg_catalog.pg_proc'::regclass \
+         AND d.classid IN ('pg_catalog.pg_rewrite'::regclass, 'pg_catalog.pg_policy'::regclass)), \
+     restless(oid) AS ( \
+       SELECT rel FROM told WHERE restless \
+       UNION SELECT x.ev_class FROM by_users u JOIN pg_catalog.pg_rewrite x ON x.oid = u.objid AND x.ev_type = '1' \
+         WHERE u.classid = 'pg_catalog.pg_rewrite'::regclass \
+       UNION SELECT x.polrelid FROM by_users u JOIN pg_catalog.pg_policy x ON x.oid = u.objid \
+         WHERE u.classid = 'pg_catalog.pg_policy'::regclass \
+       UNION SELECT x.ev_class FROM restless \
+         JOIN pg_catalog.pg_class c ON c.oid = restless.oid AND c.relkind <> 'm' \
+         JOIN pg_catalog.pg_depend d ON d.refobjid = c.oid \
+           AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.classid = 'pg_catalog.pg_rewrite'::regclass \
+         JOIN pg_catalog.pg_rewrite x ON x.oid = d.objid AND x.ev_type = '1') \
+     SELECT 's', 0::oid, '' WHERE EXISTS (SELECT FROM told WHERE sequences) \
+     UNION ALL SELECT 'p', c.oid, c.relname::text FROM told JOIN pg_catalog.pg_class c ON c.oid = told.rel WHERE told.statements \
+     UNION ALL SELECT 'v', c.oid, c.relname::text FROM restless r JOIN pg_catalog.pg_class c ON c.oid = r.oid \
+       WHERE c.relkind <> 'm'";
 
 /// Reads all functions, and finds those that may leave something in a session.
 pub(super) async fn read(pool: &ControlPool, catalog: &mut Catalog) -> Result<(), ControlError> {
@@ -102,10 +124,12 @@ pub(super) async fn read(pool: &ControlPool, catalog: &mut Catalog) -> Result<()
     }
     catalog.tells_sequences = codes.iter().any(Code::tells_sequences);
     let mut statements = Vec::new();
-    for row in pool.query(TOLD).await? {
-        catalog.tells_sequences |= row.try_get::<_, bool>(0)?;
-        if let Some(oid) = row.try_get(1)? {
-            statements.push((Runs::Reading, oid, row.try_get(2)?));
+    for row in pool.query(&TOLD.replace("{HARMLESS}", &format!("{{{}}}", HARMLESS.join(",")))).await? {
+        let (oid, name): (u32, String) = (row.try_get(1)?, row.try_get(2)?);
+        match row.try_get(0)? {
+            "s" => catalog.tells_sequences = true,
+            "p" => statements.push((Runs::Reading, oid, name)),
+            _ => drop(catalog.restless.insert(name.to_lowercase())),
         }
     }
     if let Some(mut search) = Search::of_statements(&codes, statements) {

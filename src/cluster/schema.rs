@@ -115,6 +115,7 @@ impl Cluster {
             catalog.leavers.join(&other.leavers); // functions may be others there
             catalog.tell_statements.join(&other.tell_statements);
             catalog.tells_sequences |= other.tells_sequences;
+            catalog.restless.extend(other.restless.iter().cloned());
         }
         if catalog.tells_sequences {
             self.tell_sequences();

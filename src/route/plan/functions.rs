@@ -2,7 +2,7 @@
 //! Must not know syntax, tables or keys.
 
 use super::survey::Call;
-use crate::catalog::{Catalog, Function, FunctionKind, Volatility, leaves_by_name};
+use crate::catalog::{Catalog, Function, FunctionKind, HARMLESS, Volatility, leaves_by_name};
 use crate::route::{Access, Asks, Pin};
 
 /// The function behind the view `pg_prepared_statements`.
@@ -64,25 +64,7 @@ const SYNTAX: &[&str] = &[
 const CLOCK_WORDS: &[&str] =
     &["current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"];
 
-/// Functions that are volatile in `pg_proc` but change nothing: a replica may run them.
-const HARMLESS: &[&str] = &[
-    "clock_timestamp",
-    "gen_random_bytes",
-    "gen_random_uuid",
-    "pg_sleep",
-    "pg_sleep_for",
-    "pg_sleep_until",
-    "random",
-    "random_normal",
-    "timeofday",
-    "uuid_generate_v1",
-    "uuid_generate_v1mc",
-    "uuid_generate_v4",
-    "uuidv4",
-    "uuidv7",
-];
-
-/// Of these, the ones of which any answer is right.
+/// Of those that are harmless, the ones of which any answer is right.
 const ANY_ANSWER: &[&str] = &[
     "clock_timestamp",
     "gen_random_bytes",

@@ -106,7 +106,11 @@ impl Analysis<'_> {
     }
 
     fn effects(&self) -> (Access, Option<Pin>, Asks, bool, bool) {
-        let writes = self.survey.writes || self.survey.into.is_some() || self.unclear;
+        let catalog = self.ctx.catalog;
+        let is_restless =
+            |name: &String| !catalog.restless.is_empty() && catalog.restless.contains(&name.to_lowercase());
+        let restless = self.survey.tables.iter().any(is_restless);
+        let writes = self.survey.writes || self.survey.into.is_some() || self.unclear || restless;
         let mut access = match (writes, self.survey.locks.is_empty()) {
             (true, _) => Access::Write,
             (false, true) if !self.primary_only => Access::Read,
@@ -117,7 +121,7 @@ impl Analysis<'_> {
         let leavers = &self.ctx.catalog.leavers;
         let tables = self.survey.tables.iter().filter_map(|name| leavers.relation(name, writes));
         pin = Pin::joined(pin, tables.max().max(leavers.anything()).map(Pin::from));
-        let (mut asks, mut binds, mut homed) = (Asks::default(), false, false);
+        let (mut asks, mut binds, mut homed) = (Asks::default(), false, restless);
         let tellers = &self.ctx.catalog.tell_statements;
         asks.prepared = self.survey.tables.iter().any(|name| tellers.relation(name, true).is_some());
         for call in &self.survey.calls {
