@@ -5,6 +5,7 @@ mod aside; // long-lived connections beside the pools
 mod code; // functions, and what runs them unasked
 mod error; // why no server can be had
 mod health; // probes
+mod leased; // a connection on loan
 mod lookup; // users that only the servers know
 mod pause; // what an operator orders of the servers
 mod schema; // catalogs of all shards, read and compared
@@ -16,9 +17,10 @@ mod topology; // choosing and leasing
 
 pub use self::aside::AsideError;
 pub use self::error::ClusterError;
+pub use self::leased::{Leased, Need};
 pub use self::lookup::LookupError;
 pub use self::pause::Drained;
 pub use self::server::ServerState;
 pub use self::sizes::{PartitionSize, ShardSize};
 pub use self::status::{DatabaseStatus, Drift, Health, ServerStatus};
-pub use self::topology::{Cluster, Leased, Need, Schema, UserPools};
+pub use self::topology::{Cluster, Schema, UserPools};

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use super::calls::DatabaseSlot;
 use super::latency::{ServerLabel, Where};
-use super::statements::DatabaseSlot;
 use super::times::Spread;
 use super::window::{LONGEST_S, Slice, Sum, Summed};
 use crate::shard::PartitionId;

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use super::calls::{DatabaseSlot, RouteKind};
 use super::latency::{Totals, Where};
 use super::place::{PLACES, Places, Recent};
-use super::statements::{DatabaseSlot, Generations, Registry, RouteKind};
+use super::statements::{Generations, Registry};
 use super::times::{Counts, Recorded};
 use super::window::{Slice, SliceCell, Window};
 use crate::shard::PartitionId;

@@ -9,6 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
 use super::analytics::{Analytics, Names, Point, ShardHistogram};
+use super::calls::{Call, DatabaseSlot, RouteKind, StatementSlot};
 use super::collect::Collected;
 use super::errors::{ErrorEvent, ErrorRow, Errors};
 use super::latency::{self, Class, LatencyRow, ServerLabel, ServerSlot, Where};
@@ -16,7 +17,8 @@ use super::place::Places;
 use super::pool::{PoolLabel, PoolRow, PoolStats, Pools};
 use super::render;
 use super::session::{SessionInfo, SessionRow, SessionStats, Sessions, Traffic};
-use super::statements::{Call, DatabaseSlot, Generations, Named, RouteKind, StatementRow, StatementSlot};
+use super::statement_row::StatementRow;
+use super::statements::{Generations, Named};
 use super::times::{Counts, Recorded, Timing};
 use crate::shard::{PartitionId, ShardId, ShardSet};
 

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
+use super::calls::{Call, Cell, DatabaseSlot, RouteKind, StatementSlot};
 use super::latency::{Class, Where};
-use super::statements::{Call, Cell, DatabaseSlot, RouteKind, StatementSlot};
 use super::times::{Counts, Recorded, Timing};
 use crate::shard::PartitionId;
 

@@ -8,13 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::SystemTime;
 
-use serde::Serialize;
 use tokio::time::Instant;
 
+use super::calls::{Cell, DatabaseSlot, RouteKind, StatementSlot, Sums};
 use super::coarse::Coarse;
 use super::latency::Class;
-use super::times::Timing;
-use crate::shard::ShardSet;
+use super::statement_row::StatementRow;
 
 /// Fingerprints counted one by one.
 pub(super) const STATEMENTS: usize = 1000;
@@ -22,200 +21,6 @@ pub(super) const STATEMENTS: usize = 1000;
 const EVICTED: usize = STATEMENTS / 20;
 /// What a call is worth a second later, when it is asked who is called least: half after 23 minutes.
 const FADES: f64 = 0.9995;
-
-/// Which database, cheap to copy.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct DatabaseSlot(pub u16);
-
-/// Where a fingerprint is counted; goes stale when it makes room or all are reset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StatementSlot {
-    place: u32,
-    generation: NonZeroU32,
-}
-
-impl StatementSlot {
-    fn from_mark(mark: u64) -> Option<Self> {
-        Some(Self { place: mark as u32, generation: NonZeroU32::new((mark >> 32) as u32)? })
-    }
-
-    fn mark(self) -> u64 {
-        u64::from(self.generation.get()) << 32 | u64::from(self.place)
-    }
-
-    pub(super) fn index(self) -> usize {
-        self.place as usize
-    }
-}
-
-/// How a statement was routed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum RouteKind {
-    /// Answered, or refused, by the proxy itself.
-    #[default]
-    Local,
-    /// On the one shard that its keys or tables name.
-    Direct,
-    /// On any shard, for all would say the same.
-    Any,
-    /// On several shards at once.
-    Fanout,
-}
-
-impl RouteKind {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Local, Self::Direct, Self::Any, Self::Fanout];
-
-    /// In lower case.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Local => "local",
-            Self::Direct => "direct",
-            Self::Any => "any",
-            Self::Fanout => "fan-out",
-        }
-    }
-}
-
-/// What one finished statement adds to its fingerprint.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Call {
-    /// False: rows of a call that was counted before.
-    pub(super) first: bool,
-    pub(super) failed: bool,
-    pub(super) on_replica: bool,
-    pub(super) rows: u64,
-    pub(super) route: RouteKind,
-    pub(super) shards: ShardSet,
-    pub(super) timing: Timing,
-}
-
-/// Sums over calls.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Sums {
-    calls: u64,
-    failed: u64,
-    on_replica: u64,
-    rows: u64,
-    queue_us: u64,
-    server_us: u64,
-    total_us: u64,
-    max_us: u64,
-    shards: ShardSet,
-    routes: u8,
-}
-
-impl Sums {
-    fn add(&mut self, other: &Self) {
-        self.calls += other.calls;
-        self.failed += other.failed;
-        self.on_replica += other.on_replica;
-        self.rows += other.rows;
-        self.queue_us += other.queue_us;
-        self.server_us += other.server_us;
-        self.total_us += other.total_us;
-        self.max_us = self.max_us.max(other.max_us);
-        self.shards = self.shards.union(other.shards);
-        self.routes |= other.routes;
-    }
-}
-
-/// One thread's calls of one fingerprint since they were last collected.
-#[derive(Debug)]
-pub(super) struct Cell {
-    slot: StatementSlot,
-    sums: Sums,
-    times: Coarse<u32>,
-}
-
-impl Cell {
-    pub(super) fn new(slot: StatementSlot) -> Self {
-        Self { slot, sums: Sums::default(), times: Coarse::new() }
-    }
-
-    pub(super) fn slot(&self) -> StatementSlot {
-        self.slot
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.sums.calls == 0 && self.sums.rows == 0
-    }
-
-    pub(super) fn clear(&mut self) {
-        self.sums = Sums::default();
-        self.times.clear();
-    }
-
-    pub(super) fn record(&mut self, call: &Call) {
-        let Timing { queue_us, server_us, total_us } = call.timing;
-        let sums = &mut self.sums;
-        sums.rows += call.rows;
-        sums.queue_us += queue_us;
-        sums.server_us += server_us;
-        sums.total_us += total_us;
-        if !call.first {
-            return;
-        }
-        sums.calls += 1;
-        sums.failed += u64::from(call.failed);
-        sums.on_replica += u64::from(call.on_replica);
-        sums.max_us = sums.max_us.max(total_us);
-        sums.shards = sums.shards.union(call.shards);
-        sums.routes |= 1 << call.route as u8;
-        self.times.record(total_us);
-    }
-}
-
-/// What all calls of one fingerprint did.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct StatementRow {
-    /// Database as the client named it; empty for the common row of fingerprints that made room.
-    pub database: String,
-    /// `hashtextextended(statement, 0)` in hexadecimal; empty for the common row.
-    pub fingerprint: String,
-    /// Its text without any value, at most a kilobyte of it.
-    pub statement: String,
-    /// What it counts as; `None` for the common row.
-    #[serde(serialize_with = "class_name")]
-    pub class: Option<Class>,
-    /// How it was routed, all ways that occurred.
-    pub routes: Vec<&'static str>,
-    /// The shards it ran on. A shard's number in the database's list.
-    #[serde(skip)]
-    pub shards: ShardSet,
-    /// Their names.
-    #[serde(rename = "shards")]
-    pub shard_names: Vec<String>,
-    /// Calls, failed ones included.
-    pub calls: u64,
-    /// Of these, those that a replica answered.
-    pub replica_calls: u64,
-    /// Of these, those that failed.
-    pub errors: u64,
-    /// Rows returned or affected.
-    pub rows: u64,
-    /// All calls together, µs.
-    pub total_us: u64,
-    /// The mean of a call, µs.
-    pub mean_us: f64,
-    /// Half of all were at most this long, µs; within 6 %.
-    pub p50_us: u64,
-    /// 99 %, µs; within 6 %.
-    pub p99_us: u64,
-    /// The longest, µs.
-    pub max_us: u64,
-    /// All waits for a server connection, µs.
-    pub queue_us: u64,
-    /// All time on servers, µs.
-    pub server_us: u64,
-    /// What is left: the proxy's own, µs.
-    pub proxy_us: u64,
-}
-
-fn class_name<S: serde::Serializer>(class: &Option<Class>, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_some(&class.map(Class::as_str))
-}
 
 #[derive(Debug)]
 struct Entry {
@@ -376,8 +181,8 @@ impl Registry {
 
     /// Adds what a thread has recorded.
     pub(super) fn add(&mut self, generations: &Generations, cell: &Cell) {
-        let valid = generations.is_valid(cell.slot);
-        let entry = self.entries.get_mut(cell.slot.index()).and_then(Option::as_mut).filter(|_| valid);
+        let valid = generations.is_valid(cell.slot());
+        let entry = self.entries.get_mut(cell.slot().index()).and_then(Option::as_mut).filter(|_| valid);
         let (sums, times) = match entry {
             Some(entry) => {
                 entry.usage += cell.sums.calls as f64;
@@ -461,6 +266,9 @@ fn row(sums: &Sums, times: &Coarse<u64>) -> StatementRow {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shard::ShardSet;
+    use crate::stats::Timing;
+    use crate::stats::calls::Call;
 
     #[derive(Default)]
     struct Counter {

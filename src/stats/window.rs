@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use super::calls::DatabaseSlot;
 use super::latency::Where;
-use super::statements::DatabaseSlot;
 use super::times::{Counts, Stage};
 use crate::shard::PartitionId;
 
