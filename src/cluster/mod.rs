@@ -2,6 +2,7 @@
 //! Must not know SQL, clients or transactions.
 
 mod aside; // long-lived connections beside the pools
+mod choose; // which server answers
 mod code; // functions, and what runs them unasked
 mod error; // why no server can be had
 mod health; // probes
@@ -13,7 +14,7 @@ mod server; // one server and what is known of it
 mod sizes; // what shards and partitions hold
 mod status; // all of it as plain rows
 mod succession; // one configuration's servers after another's
-mod topology; // choosing and leasing
+mod topology; // which servers form which shard
 
 pub use self::aside::AsideError;
 pub use self::error::ClusterError;
