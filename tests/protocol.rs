@@ -4,6 +4,7 @@ mod common;
 
 use bytes::BufMut;
 use common::{Changes, Front, PATIENCE, Raw, eventually, rows};
+use futures_util::StreamExt as _;
 use pgherd::wire::{DescribeTarget, FrontendWriter};
 use tokio::io::AsyncWriteExt;
 
@@ -26,6 +27,44 @@ async fn nothing_leaked(front: &Front) {
     })
     .await;
     assert_eq!(rows(&front.connect().await, "select 1").await, ["1"]);
+}
+
+/// Amid a long answer small pieces are left to pile up: neither a pause in it nor its end may wait for more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_answer_is_passed_on_whatever_pauses_it_makes_and_its_server_serves_on() {
+    let front = Front::plain(0, Changes { pool: "size = 1\nmin_idle = 0", ..Changes::default() }).await;
+    let (client, direct) = (front.connect().await, front.herd.primary(0).connect_app().await);
+    direct.batch_execute("select pg_advisory_lock(77)").await.unwrap();
+    let sql = "select repeat('x', 1000) from generate_series(1, 8000)
+        union all select pg_advisory_xact_lock(77)::text
+        union all select repeat('y', 1000) from generate_series(1, 5000)";
+    for round in 0..2 {
+        let values: [&str; 0] = [];
+        let mut answer = std::pin::pin!(client.query_raw(sql, values).await.unwrap());
+        // The server itself keeps 8 KiB back.
+        for n in 0..7980 {
+            let row =
+                tokio::time::timeout(PATIENCE, answer.next()).await.unwrap_or_else(|_| panic!("row {n}"));
+            assert_eq!(row.unwrap().unwrap().get::<_, &str>(0).len(), 1000);
+        }
+        if round == 0 {
+            direct.batch_execute("select pg_advisory_unlock(77)").await.unwrap();
+        }
+        let rest = tokio::time::timeout(PATIENCE, answer.count()).await.unwrap();
+        assert_eq!(7980 + rest, 13_001);
+        assert_eq!(tokio::time::timeout(PATIENCE, rows(&client, "select 1")).await.unwrap(), ["1"]);
+    }
+    for failing in [
+        "select 1 / (5000 - n), repeat('x', 1000) from generate_series(1, 9000) n",
+        "copy (select 1 / (5000 - n), repeat('x', 1000) from generate_series(1, 9000) n) to stdout",
+    ] {
+        let mut raw = Raw::connect(&front).await;
+        raw.out.put_query(failing.as_bytes());
+        let answer = tokio::time::timeout(PATIENCE, raw.ask()).await.unwrap();
+        assert!(answer.ends_with(" 22012 /I"), "{}", &answer[answer.len() - 100..]);
+        raw.out.put_query(b"select 1");
+        assert_eq!(tokio::time::timeout(PATIENCE, raw.ask()).await.unwrap(), "T 1 SELECT_1 /I");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -528,6 +528,19 @@ fn poll_read(cx: &mut Context<'_>, from: &mut Stream, into: &mut BytesMut) -> Po
 
 fn write_all_possible(cx: &mut Context<'_>, to: &mut Stream, bytes: &[u8]) -> io::Result<usize> {
     let mut written = 0;
+    // A short write of much would be followed by one in vain.
+    if !bytes.is_empty()
+        && bytes.len() <= READ_MIN
+        && let Some(n) = to.write_now(bytes)
+    {
+        written = n?;
+        if written == bytes.len() {
+            return Ok(written);
+        }
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+    }
     while let Some(rest) = bytes.get(written..).filter(|r| !r.is_empty()) {
         match Pin::new(&mut *to).poll_write(cx, rest) {
             Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),

@@ -90,6 +90,20 @@ impl Stream {
         }
     }
 
+    /// Writes what the socket has room for, if the runtime knows of any: less than a poll where there is, which is the
+    /// common case. `None`: it has to be polled. Nothing with TLS.
+    pub fn write_now(&mut self, bytes: &[u8]) -> Option<io::Result<usize>> {
+        let written = match self {
+            Self::Plain(tcp) => tcp.try_write(bytes),
+            Self::Unix(unix) => unix.try_write(bytes),
+            Self::Tls(_) => return None,
+        };
+        match written {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => None,
+            written => Some(written),
+        }
+    }
+
     /// Looks, without waiting, whether the peer closed or said something since it was left idle. Costs no system
     /// call while the runtime has seen nothing arrive. What was read is appended to `unasked`.
     pub fn poll_idle(&mut self, unasked: &mut BytesMut) -> Idle {

@@ -75,7 +75,7 @@ impl Equivalent<Key> for Probe<'_> {
 }
 
 /// The settings that a plan depends on: not those that force a route, which are laid over it afterwards.
-fn flags(env: &Env) -> u8 {
+pub(super) fn flags(env: &Env) -> u8 {
     u8::from(env.nonstandard_strings)
         | u8::from(env.foreign_encoding) << 1
         | u8::from(env.admin_database) << 2

@@ -48,6 +48,7 @@ pub use self::filter::{FilterError, Fragment, condition, order, quoted};
 pub use self::prepared::{Argument, Prepared, filled_by, prepared};
 pub use self::set_config::names_of_list;
 pub use self::shown::Fingerprint;
+pub use self::template::Recall;
 pub use self::types::{
     Access, Asks, ConfigCall, ConfigValue, Env, Kind, Param, Pin, Route, RouteError, SetParameter, Target,
     TransactionModes, Verb,
@@ -127,9 +128,22 @@ impl Router {
     /// # Errors
     /// [`RouteError`] if the text as a whole cannot be understood and must not be passed on.
     pub fn prepare(&self, text: &[u8], env: &Env) -> Result<Statements, RouteError> {
+        self.prepare_after(&mut Recall::default(), text, env)
+    }
+
+    /// The same for a client that asked for something before: cheaper still if this is like it.
+    ///
+    /// # Errors
+    /// As [`Router::prepare`].
+    pub fn prepare_after(
+        &self,
+        recall: &mut Recall,
+        text: &[u8],
+        env: &Env,
+    ) -> Result<Statements, RouteError> {
         let cacheable = text.len() <= cache::LONGEST;
         if cacheable {
-            if let Some(known) = self.templates.get(text, env) {
+            if let Some(known) = self.templates.get(text, env, recall) {
                 return Ok(smallvec![known]);
             }
             if let Some(known) = self.texts.get(text, env) {

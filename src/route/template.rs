@@ -2,10 +2,10 @@
 //! Must not know plans. Where the bytes between the literals are the same, so are the tokens; only literals are lexed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::bytes::{Class, class, is_word_byte};
-use super::cache::Cache;
+use super::cache::{Cache, flags};
 use super::fingerprint::Literals;
 use super::lex::{Lexer, LiteralAt, TokenKind};
 use super::work::Work;
@@ -15,15 +15,34 @@ use super::{Env, Statement};
 /// alternate would else be copied each time.
 const REPLACE: u32 = 16;
 
+/// What a client asked last is forgotten when so many texts in a row were not like it.
+const FORGET: u8 = 4;
+/// Longer texts are not remembered for a client, bytes: each has a memory of its own.
+const MEMORABLE: usize = 4 << 10;
+
 /// Texts of one statement by what stands before their first literal.
 #[derive(Debug)]
 pub(super) struct Templates {
+    /// No two are alike.
+    id: u64,
     known: Cache<Arc<Template>>,
     misses: AtomicU32,
 }
 
+/// What one client asked last: most often it asks the like again, and then nothing has to be looked up. Of use with any
+/// router and any settings, for it knows for which it holds.
+#[derive(Debug, Default)]
+pub struct Recall {
+    last: Option<Arc<Template>>,
+    misses: u8,
+}
+
 #[derive(Debug)]
 struct Template {
+    /// Whose it is, and the settings it holds under.
+    owner: u64,
+    flags: u8,
+    search_path: Option<Vec<String>>,
     text: Box<[u8]>,
     start: usize,
     /// Bytes after the statement: a semicolon, blanks, comments.
@@ -35,15 +54,25 @@ struct Template {
 
 impl Templates {
     pub(super) fn new(entries: usize) -> Self {
-        Self { known: Cache::new(entries), misses: AtomicU32::new(0) }
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT.fetch_add(1, Relaxed);
+        Self { id, known: Cache::new(entries), misses: AtomicU32::new(0) }
     }
 
     /// The statement that a text is, if one is known that differs in the values of literals only.
-    pub(super) fn get(&self, text: &[u8], env: &Env) -> Option<Statement> {
+    pub(super) fn get(&self, text: &[u8], env: &Env, recall: &mut Recall) -> Option<Statement> {
         if env.foreign_encoding {
             return None; // whether such a text can be lexed at all depends on its literals
         }
-        self.known.get(head(text), env)?.lay_over(text, env.nonstandard_strings)
+        let last = recall.last.as_ref().filter(|last| last.is_of(self.id, env));
+        if let Some(again) = last.and_then(|last| last.lay_over(text, env.nonstandard_strings)) {
+            recall.misses = 0;
+            return Some(again);
+        }
+        let known = self.known.get(head(text), env)?;
+        let statement = known.lay_over(text, env.nonstandard_strings)?;
+        recall.missed(known);
+        Some(statement)
     }
 
     /// Keeps a text that is one statement, worked out for any values of its literals.
@@ -57,6 +86,9 @@ impl Templates {
             return;
         }
         let template = Template {
+            owner: self.id,
+            flags: flags(env),
+            search_path: env.search_path.clone(),
             text: text.into(),
             start: statement.span.start,
             after: text.len() - statement.span.end,
@@ -67,7 +99,22 @@ impl Templates {
     }
 }
 
+impl Recall {
+    fn missed(&mut self, known: Arc<Template>) {
+        self.misses += 1;
+        if (self.last.is_none() || self.misses >= FORGET) && known.text.len() <= MEMORABLE {
+            (self.last, self.misses) = (Some(known), 0);
+        } else {
+            self.misses = self.misses.min(FORGET);
+        }
+    }
+}
+
 impl Template {
+    fn is_of(&self, owner: u64, env: &Env) -> bool {
+        self.owner == owner && self.flags == flags(env) && self.search_path == env.search_path
+    }
+
     fn lay_over(&self, text: &[u8], nonstandard: bool) -> Option<Statement> {
         let (mut known, mut at) = (0, 0);
         let mut literals = Literals::new();
@@ -177,7 +224,36 @@ mod tests {
     fn found(known: &str, text: &str) -> Option<Statement> {
         let (templates, env) = (Templates::new(10), Env::default());
         templates.insert(known.as_bytes(), &env, &whole(known)?);
-        templates.get(text.as_bytes(), &env)
+        let mut recall = Recall::default();
+        let got = templates.get(text.as_bytes(), &env, &mut recall);
+        assert_eq!(got.is_some(), recall.last.is_some());
+        let again = templates.get(text.as_bytes(), &env, &mut recall);
+        let what = |s: &Option<Statement>| s.as_ref().map(|s| (s.span.clone(), s.literals.clone()));
+        assert_eq!(what(&got), what(&again), "what is remembered is what is looked up");
+        got
+    }
+
+    #[test]
+    fn what_is_remembered_holds_for_its_router_and_settings_only_and_for_what_is_asked_often() {
+        let (one, other) = (Templates::new(10), Templates::new(10));
+        let plain = Env::default();
+        let path = Env { search_path: Some(vec!["a".into()]), ..Env::default() };
+        let off = Env { nonstandard_strings: true, ..Env::default() };
+        for text in ["select 1", "delete from t where a = 1"] {
+            one.insert(text.as_bytes(), &plain, &whole(text).unwrap());
+        }
+        let mut recall = Recall::default();
+        assert!(one.get(b"select 2", &plain, &mut recall).is_some());
+        assert!(other.get(b"select 3", &plain, &mut recall).is_none(), "nothing is known to that one");
+        for env in [&path, &off] {
+            assert!(one.get(b"select 3", env, &mut recall).is_none());
+        }
+        let is_select = |recall: &Recall| recall.last.as_ref().unwrap().text.starts_with(b"select");
+        for n in 1..=FORGET {
+            assert!(is_select(&recall));
+            assert!(one.get(b"delete from t where a = 2", &plain, &mut recall).is_some(), "{n}");
+        }
+        assert!(!is_select(&recall));
     }
 
     #[test]
@@ -220,8 +296,11 @@ mod tests {
         let nonstandard = Env { nonstandard_strings: true, ..Env::default() };
         let templates = Templates::new(10);
         templates.insert(b"select 'a'", &nonstandard, &whole("select 'a'").unwrap());
-        assert!(templates.get(br"select 'a\'", &nonstandard).is_none(), "the quote is escaped");
-        assert!(templates.get(b"select 'a'", &Env::default()).is_none());
+        assert!(
+            templates.get(br"select 'a\'", &nonstandard, &mut Recall::default()).is_none(),
+            "the quote is escaped"
+        );
+        assert!(templates.get(b"select 'a'", &Env::default(), &mut Recall::default()).is_none());
     }
 
     #[test]
@@ -230,7 +309,7 @@ mod tests {
         let texts = ["values (1)", "values (1, 2)"];
         for _ in 0..100 {
             for text in texts {
-                if templates.get(text.as_bytes(), &env).is_none() {
+                if templates.get(text.as_bytes(), &env, &mut Recall::default()).is_none() {
                     templates.insert(text.as_bytes(), &env, &whole(text).unwrap());
                 }
             }

@@ -5,15 +5,15 @@
 //! delivery to it is under way, so a late cancel never hits another client's statement.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{
     AtomicU8, AtomicU32,
-    Ordering::{AcqRel, Acquire, Relaxed, Release},
+    Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
+    fence,
 };
-use std::task::{Context, Poll};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use rand::TryRngCore;
 use smallvec::SmallVec;
@@ -49,7 +49,8 @@ pub(super) struct CancelSlot {
     asked: AtomicU8,
     /// When its last turn ended, in the ticks of those who keep their tools.
     pub(super) last_turn: AtomicU32,
-    idle: AtomicWaker,
+    /// The session's task, from when it first looked: it is the same one for as long as it lives.
+    task: OnceLock<Waker>,
 }
 
 /// Go as soon as no transaction is open.
@@ -104,7 +105,7 @@ impl Cancels {
             delivered: Notify::new(),
             asked: AtomicU8::new(0),
             last_turn: AtomicU32::new(0),
-            idle: AtomicWaker::new(),
+            task: OnceLock::new(),
         });
         sessions.insert(id, slot.clone());
         Some(slot)
@@ -157,12 +158,23 @@ impl CancelSlot {
     /// Asks the session for something, and wakes it if it is idle.
     pub(super) fn ask(&self, what: u8) {
         self.asked.fetch_or(what, AcqRel);
-        self.idle.wake();
+        self.wake();
     }
 
-    /// What the session is asked for; the task is woken when that changes.
+    fn wake(&self) {
+        fence(SeqCst);
+        if let Some(task) = self.task.get() {
+            task.wake_by_ref();
+        }
+    }
+
+    /// What the session is asked for; the task, which is always the same, is woken when that changes.
     pub(super) fn asked(&self, cx: &Context<'_>) -> u8 {
-        self.idle.register(cx.waker());
+        if self.task.get().is_none() {
+            // Set already by another thread it cannot be: only the session's task looks.
+            let _ = self.task.set(cx.waker().clone());
+            fence(SeqCst); // either whoever asks finds the waker, or what is asked is found here
+        }
         self.asked.load(Acquire)
     }
 
@@ -172,7 +184,7 @@ impl CancelSlot {
     }
 
     /// Whether the session is to end now; if not, the task is woken when it is. Cheap where nothing is asked: the waker
-    /// is the task's own, and idle sessions have left it here.
+    /// is the task's own, and was left here when the session began.
     pub(super) fn is_killed(&self, cx: &Context<'_>) -> bool {
         self.asked_now() != 0 && self.asked(cx) & KILL != 0
     }
@@ -228,7 +240,7 @@ impl CancelSlot {
     /// Cancels what runs now on every server it runs on.
     pub(super) async fn cancel(&self) {
         if self.wait.compare_exchange(WAITS, GIVEN_UP, AcqRel, Relaxed).is_ok() {
-            self.idle.wake();
+            self.wake();
         }
         let targets = {
             let mut running = self.running.lock();

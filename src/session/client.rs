@@ -26,7 +26,7 @@ use crate::cluster::{Leased, UserPools};
 use crate::config::{Config, User};
 use crate::exec::{Event, Exchange, Watch};
 use crate::pool::{PassThrough, Stream};
-use crate::route::{Pin as Tie, Route, Router, SetParameter, Statement};
+use crate::route::{Pin as Tie, Recall, Route, Router, SetParameter, Statement};
 use crate::shard::ShardId;
 use crate::stats::{DatabaseSlot, SessionStats, StatementSlot};
 use crate::wire::{BackendWriter, ErrorReport, Severity, SqlState, TransactionStatus};
@@ -54,6 +54,8 @@ pub(super) struct Client {
     pub(super) config: Arc<Config>,
     /// The router last used, and the schema's version it was made for.
     pub(super) router: Option<(u64, Arc<Router>)>,
+    /// What it asked last.
+    pub(super) recall: Recall,
     pub(super) place: Place,
     pub(super) user: Arc<User>,
     pub(super) standing: Box<Standing>,

@@ -44,7 +44,8 @@ impl Client {
             self.parsed(known, 0);
             return Ok(Fed::Next);
         }
-        let parsed = router.prepare(view.sql, &self.vars.env).map_err(|e| e.report());
+        let parsed = router.prepare_after(&mut self.recall, view.sql, &self.vars.env);
+        let parsed = parsed.map_err(|e| e.report());
         if let Ok(parsed) = &parsed {
             self.count_plans(parsed);
         }

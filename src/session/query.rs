@@ -64,7 +64,7 @@ impl Client {
         let (statements, route) = match self.turn.stash.take() {
             Some(stash) => (stash.statements, stash.route),
             None => {
-                let statements = router.prepare(sql, &self.vars.env)?;
+                let statements = router.prepare_after(&mut self.recall, sql, &self.vars.env)?;
                 self.count_plans(&statements);
                 if let [statement] = statements.as_slice() {
                     if matches!(statement.kind(), Kind::SqlPrepare)

@@ -24,7 +24,7 @@ use super::vars::Vars;
 use crate::config::{Config, PoolMode, User};
 use crate::exec::Exchange;
 use crate::pool::Stream;
-use crate::route::Router;
+use crate::route::{Recall, Router};
 use crate::shard::ShardId;
 use crate::stats::{DatabaseSlot, SessionState, SessionStats};
 
@@ -280,6 +280,7 @@ impl Client {
             proxy,
             config,
             router,
+            recall: Recall::default(),
             place,
             user,
             standing,
