@@ -11,8 +11,8 @@ use super::finish::{How, rows};
 use super::order::{error_of, fits, longest};
 use crate::pool::ServerConn;
 use crate::wire::{
-    BackendWriter, ErrorFields, TransactionStatus, WireError, parse_command_tag, parse_row_description,
-    peek_head,
+    BackendWriter, ErrorFields, FrontendWriter, TransactionStatus, WireError, parse_command_tag,
+    parse_row_description, peek_head,
 };
 
 impl Exchange {
@@ -226,7 +226,7 @@ impl Exchange {
         forward && !self.held
     }
 
-    pub(super) fn error(&mut self, total: usize) -> Option<Lost> {
+    pub(super) fn error(&mut self, mut total: usize) -> Option<Lost> {
         let body = self.down.get(self.ready + 5..self.ready + total).unwrap_or_default();
         let Some(fields) = error_of(body) else {
             return Some(malformed("ErrorResponse", "severity or code are missing"));
@@ -254,7 +254,13 @@ impl Exchange {
                 self.skip_to_sync();
                 return None;
             }
-            _ => {
+            front => {
+                if let Some(Expect::BindOf(name) | Expect::ParseOf(name)) = front {
+                    let told = named(body, name);
+                    self.cut(total);
+                    self.insert(&told);
+                    total = 0;
+                }
                 // What fails before its Execute, fails as its statement does.
                 let mut batch = self.expect.iter().take_while(|e| !matches!(e, Expect::Sync { .. }));
                 let executes = batch.any(|e| matches!(e, Expect::Execute { .. }));
@@ -350,6 +356,20 @@ impl Exchange {
     }
 }
 
+/// An ErrorResponse of this body, in which a name of a server's own is the client's.
+fn named(body: &[u8], name: &str) -> BytesMut {
+    const BEGINS: &[u8] = b"prepared statement \"pgherd_";
+    let mut told = BytesMut::new();
+    let own = memchr::memmem::find(body, BEGINS).map(|at| at + "prepared statement \"".len());
+    let own = own.and_then(|from| Some((from, from + memchr::memchr(b'"', body.get(from..)?)?)));
+    let (before, after) = own.map_or((body, &b""[..]), |(from, to)| {
+        (body.get(..from).unwrap_or_default(), body.get(to..).unwrap_or_default())
+    });
+    let name = if own.is_some() { name.as_bytes() } else { b"" };
+    told.put_frame(b'E', &[before, name, after].concat());
+    told
+}
+
 /// What it means that an answer will never come.
 pub(super) fn skipped(answer: Expect) -> Option<Done> {
     match answer {
@@ -359,6 +379,8 @@ pub(super) fn skipped(answer: Expect) -> Option<Done> {
         Expect::Parse { key: None, .. }
         | Expect::Close { key: None, .. }
         | Expect::Bind
+        | Expect::BindOf(_)
+        | Expect::ParseOf(_)
         | Expect::DescribeStatement { .. }
         | Expect::DescribePortal
         | Expect::Execute { .. }

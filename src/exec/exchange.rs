@@ -214,6 +214,8 @@ impl Exchange {
             Expect::Local(_) | Expect::Change(_) | Expect::Plain => {}
             Expect::Parse { .. }
             | Expect::Bind
+            | Expect::BindOf(_)
+            | Expect::ParseOf(_)
             | Expect::Close { .. }
             | Expect::DescribeStatement { .. }
             | Expect::DescribePortal

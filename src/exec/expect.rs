@@ -17,6 +17,10 @@ pub enum Expect {
     },
     /// BindComplete.
     Bind,
+    /// The same of a statement that a server calls otherwise than its client, who is told of it by this name.
+    BindOf(Box<str>),
+    /// ParseComplete of a statement whose name is taken, by which the client is told so: the server fails here.
+    ParseOf(Box<str>),
     /// CloseComplete.
     Close {
         /// Whether the client asked for it.

@@ -28,13 +28,16 @@ pub(super) fn fits(front: Option<&Expect>, tag: u8) -> bool {
             matches!(tag, b'D' | b'C' | b'I' | b's' | b'G' | b'H' | b'd' | b'c')
         }
         Some(Expect::Parse { .. }) => tag == b'1',
-        Some(Expect::Bind) => tag == b'2',
+        Some(Expect::Bind | Expect::BindOf(_)) => tag == b'2',
         Some(Expect::Close { .. }) => tag == b'3',
         Some(Expect::DescribeStatement { .. }) => matches!(tag, b't' | b'T' | b'n'),
         Some(Expect::DescribePortal) => matches!(tag, b'T' | b'n'),
         Some(Expect::Sync { .. }) => tag == b'Z',
         // Nothing of the server's is owed: the first is to fail, the others are the proxy's own.
-        Some(Expect::Refuse(_) | Expect::Local(_) | Expect::Change(_) | Expect::Plain) | None => false,
+        Some(
+            Expect::ParseOf(_) | Expect::Refuse(_) | Expect::Local(_) | Expect::Change(_) | Expect::Plain,
+        )
+        | None => false,
     }
 }
 

@@ -185,6 +185,7 @@ pub(super) struct Stash {
 pub(super) struct Change {
     pub(super) name: String,
     pub(super) before: Option<Arc<ClientStatement>>,
+    pub(super) undone: bool,
 }
 
 /// A message that waits for a server to be chosen.
@@ -193,6 +194,8 @@ pub(super) enum Deferred {
     Parse(Arc<ClientStatement>, u32),
     /// Describe of a statement.
     Describe(Arc<ClientStatement>),
+    /// Parse by a name that the first has: the second is analysed, and then refused for the name.
+    Again(Arc<ClientStatement>, Arc<ClientStatement>),
     /// An answer of the proxy's own, in its turn, and its [`Change`] or 0.
     Local(Bytes, u32),
 }
@@ -203,6 +206,13 @@ pub(super) struct Effect {
     pub(super) pin: Option<Tie>,
     /// What its calls of `set_config` set.
     pub(super) sets: Vec<SetParameter>,
+}
+
+impl Deferred {
+    /// Whether a server is to answer it.
+    pub(super) fn is_for_server(&self) -> bool {
+        !matches!(self, Self::Local(..))
+    }
 }
 
 impl Turn {

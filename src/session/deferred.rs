@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use smallvec::SmallVec;
 
 use super::client::{Client, Deferred, Place};
 use super::feed::Step;
+use super::local::aborted;
 use super::prepared::ClientStatement;
 use crate::exec::Expect;
 use crate::pool::StatementKey;
@@ -18,9 +18,12 @@ use crate::wire::{DescribeTarget, ErrorReport, FrontendWriter, SqlState};
 impl Client {
     /// Where Parse and Describe go that no Bind has given a direction: the shard whose tables they name.
     pub(super) fn place_deferred(&mut self) -> Result<Option<Step>, RouteError> {
-        if self.turn.deferred.iter().all(|d| matches!(d, Deferred::Local(..))) {
+        if !self.turn.deferred.iter().any(Deferred::is_for_server) {
             self.emit_deferred(None);
             return Ok(None);
+        }
+        if self.is_held_failed() {
+            return Err(aborted());
         }
         if self.server.is_none() {
             let shard = self.home_of_deferred();
@@ -28,13 +31,17 @@ impl Client {
                 return Ok(Some(step));
             }
         }
-        let described = |d: &Deferred| match d {
-            Deferred::Describe(statement) => Some(statement.clone()),
-            Deferred::Parse(..) | Deferred::Local(..) => None,
-        };
-        for statement in self.turn.deferred.iter().filter_map(described).collect::<SmallVec<[_; 2]>>() {
-            if let Some(step) = self.check_held(&statement).map_err(RouteError::from_report)? {
-                return Ok(Some(step));
+        for at in 0..self.turn.deferred.len() {
+            let Some(Deferred::Describe(statement)) = self.turn.deferred.get(at) else { continue };
+            match self.check_held(&statement.clone()) {
+                Ok(None) => {}
+                Ok(Some(step)) => return Ok(Some(step)),
+                Err(report) => {
+                    // What came before it is answered.
+                    self.drop_deferred(at);
+                    self.emit_deferred(None);
+                    return Err(RouteError::from_report(report));
+                }
             }
         }
         self.emit_deferred(None);
@@ -46,7 +53,10 @@ impl Client {
         let Place::Database { served, .. } = &self.place else { return None };
         let router = served.router_now()?;
         self.turn.deferred.iter().find_map(|deferred| {
-            let (Deferred::Parse(statement, _) | Deferred::Describe(statement)) = deferred else {
+            let (Deferred::Parse(statement, _)
+            | Deferred::Describe(statement)
+            | Deferred::Again(_, statement)) = deferred
+            else {
                 return None;
             };
             let parsed = statement.statement.as_ref()?;
@@ -91,6 +101,11 @@ impl Client {
                     if *number > 0 {
                         self.x.change(*number);
                     }
+                }
+                Deferred::Again(taken, statement) => {
+                    self.ensure_prepared(taken, &taken.sql, taken.key);
+                    self.x.up.put_parse(&taken.key.server_name(), &statement.sql, &statement.types);
+                    self.x.expect(Expect::ParseOf(taken.name.as_str().into()));
                 }
                 Deferred::Describe(statement) => {
                     let (sql, key) =

@@ -69,15 +69,21 @@ impl Client {
 
     /// Notes that a name of a statement has changed. Its number.
     pub(super) fn changed(&mut self, name: &str, before: Option<Arc<ClientStatement>>) -> u32 {
-        self.turn.changes.push(Change { name: name.to_owned(), before });
+        self.turn.changes.push(Change { name: name.to_owned(), before, undone: false });
         self.turn.changes.len() as u32
     }
 
     /// A change of a name was skipped. Of several, the last is to be taken back first.
     pub(super) fn take_back(&mut self, number: u32) {
-        let at = (number as usize).checked_sub(1);
-        let Some(change) = at.and_then(|at| self.turn.changes.get_mut(at)) else { return };
+        let from = (number as usize).checked_sub(1).and_then(|at| self.turn.changes.get_mut(at..));
+        let Some((change, later)) = from.and_then(<[_]>::split_first_mut) else { return };
         let (name, before) = (std::mem::take(&mut change.name), change.before.take());
+        change.undone = true;
+        // A later batch has changed it again: that stays, but for what it would be taken back to.
+        if let Some(again) = later.iter_mut().find(|again| !again.undone && again.name == name) {
+            again.before = before;
+            return;
+        }
         match before {
             Some(before) => drop(self.statements.insert(&name, before)),
             None => drop(self.statements.remove(&name)),

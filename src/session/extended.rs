@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use super::client::{Client, Deferred, Place};
 use super::fanout::FanoutPlan;
 use super::feed::{Fed, Step};
+use super::local::aborted;
 use super::measure::{Note, Part};
 use super::prepared::{ClientStatement, Portal, key_of};
 use super::query::passed_on;
@@ -19,19 +20,19 @@ use crate::exec::{Expect, Request};
 use crate::route::{Kind, Param, Pin, Route, RouteError, SetParameter, Statement, Target};
 use crate::shard::ShardSet;
 use crate::wire::{
-    BackendWriter, BindView, ClientFacing, DescribeTarget, ErrorReport, FrontendWriter, SqlState, WireError,
-    parse_bind, parse_execute, parse_parse, parse_target,
+    BackendWriter, BindView, ClientFacing, DescribeTarget, ErrorReport, FrontendWriter, SqlState,
+    TransactionStatus, WireError, parse_bind, parse_execute, parse_parse, parse_target,
 };
 
 impl Client {
     pub(super) fn on_parse(&mut self, body: &[u8]) -> Result<Fed, WireError> {
         let view = parse_parse(body)?;
-        if !view.name.is_empty() && self.statements.get(view.name).is_some() && !self.owns_names() {
-            if let Some(step) = self.settle_first() {
-                return Ok(Fed::Until(step)); // an error may yet take it away
-            }
-            self.refuse_extended(&already_there(view.name));
-            return Ok(Fed::Next);
+        let taken = self.statements.get(view.name).filter(|_| !view.name.is_empty() && !self.owns_names());
+        let taken = taken.cloned();
+        if taken.is_some()
+            && let Some(step) = self.settle_first()
+        {
+            return Ok(Fed::Until(step)); // an error may yet take it away
         }
         let router = match self.router() {
             Ok(router) => router,
@@ -52,18 +53,13 @@ impl Client {
         let one = match parsed.and_then(one_statement) {
             Ok(one) => one,
             Err(report) => {
-                if view.name.is_empty() {
-                    self.statements.remove(""); // a Parse that fails has destroyed it
-                }
-                self.refuse_extended(&report);
-                return Ok(Fed::Next);
+                return Ok(self.refuse_parse(view.name, &report));
             }
         };
         if one.as_ref().is_some_and(|parsed| matches!(parsed.kind(), Kind::SqlPrepare | Kind::Ddl))
             && let Err(report) = self.may_parse_prepared(view.sql)
         {
-            self.refuse_extended(&report);
-            return Ok(Fed::Next);
+            return Ok(self.refuse_parse(view.name, &report));
         }
         let statement = Arc::new(ClientStatement {
             name: view.name.to_owned(),
@@ -77,15 +73,44 @@ impl Client {
             shape: OnceLock::new(),
             stale: false,
         });
+        if !self.txn.is_none() && !self.may_end(&statement) {
+            let own = self.is_proxys_own(&statement);
+            if own && let Some(step) = self.settle_first() {
+                return Ok(Fed::Until(step)); // the transaction may fail yet
+            }
+            if self.is_held_failed() || own && self.status() == TransactionStatus::Failed {
+                return Ok(self.refuse_parse(view.name, &aborted().report()));
+            }
+        }
+        if let Some(taken) = taken {
+            return Ok(self.parse_again(taken, statement));
+        }
         let here = self.owns_names() && self.is_proxys_own(&statement);
         if here && !view.name.is_empty() && self.statements.get(view.name).is_some() {
-            self.refuse_extended(&already_there(view.name));
-            return Ok(Fed::Next);
+            return Ok(self.refuse_in_turn(&already_there(view.name)));
         }
         let before = self.statements.insert(view.name, statement.clone());
         let number = self.changed(view.name, before);
         self.parsed(statement, number);
         Ok(Fed::Next)
+    }
+
+    /// Parse by a name that is taken: an error in the text would be told first.
+    fn parse_again(&mut self, taken: Arc<ClientStatement>, statement: Arc<ClientStatement>) -> Fed {
+        let unknown = |s: &ClientStatement| {
+            s.statement.as_ref().is_some_and(|s| matches!(s.kind(), Kind::Virtual(_) | Kind::Command(_)))
+        };
+        if self.is_proxys_own(&statement) || unknown(&taken) || matches!(self.place, Place::Admin) {
+            return self.refuse_in_turn(&already_there(&taken.name));
+        }
+        self.turn.deferred.push(Deferred::Again(taken, statement));
+        Fed::Next
+    }
+
+    /// Whether a statement is taken in a failed transaction: its end, or nothing.
+    fn may_end(&self, statement: &ClientStatement) -> bool {
+        let kind = statement.statement.as_ref().map(Statement::kind);
+        kind.is_none_or(|kind| matches!(kind, Kind::Empty | Kind::Commit { .. } | Kind::Rollback { .. }))
     }
 
     /// Answers Parse, or lets a server answer it.
@@ -168,8 +193,7 @@ impl Client {
             Err(report) => {
                 let known = self.statements.get(view.statement).and_then(|s| s.statement.as_ref());
                 self.turn.measured.subject = known.map(|parsed| self.note(parsed, None, true));
-                self.refuse_extended(&report);
-                Ok(Fed::Next)
+                Ok(self.refuse_in_turn(&report))
             }
         }
     }
@@ -183,15 +207,21 @@ impl Client {
             return self.settle_first().map(Fed::Until).ok_or_else(|| no_statement(view.statement));
         };
         let statement = self.up_to_date(statement)?;
-        let Some(parsed) = &statement.statement else { return Ok(self.bind_local(view, &statement)) };
+        let Some(parsed) = &statement.statement else { return self.bind_local(view, &statement) };
         let router = match self.router() {
             Ok(router) => router,
             Err(step) => return Ok(Fed::Until(step)),
         };
+        if self.changes_session(parsed.kind()) && self.turn.deferred.iter().any(Deferred::is_for_server) {
+            // What it does is undone if what came before it fails: so that is on its server first.
+            if let Some(step) = self.place_deferred().map_err(|e| e.report())? {
+                return Ok(Fed::Until(step));
+            }
+        }
         if self.local(parsed.kind()).map_err(|e| e.report())?.is_some() {
             // A malformed one is an error here, as it would be on a server.
             parsed.route(&router, &statement.sql, &[], &self.vars.env).map_err(|e| e.report())?;
-            return Ok(self.bind_local(view, &statement));
+            return self.bind_local(view, &statement);
         }
         let params = params_of(view, &statement);
         if let Some(wanted) = statement.parameters()
@@ -226,8 +256,14 @@ impl Client {
             return Ok(Fed::Until(step));
         }
         if let Target::Fanout(shards) = route.target {
+            if let Some(step) = self.name_taken(view, false)? {
+                return Ok(Fed::Until(step));
+            }
             let note = self.note(parsed, Some(&route), true);
             return Ok(self.bind_fanout(view, &statement, shards, note));
+        }
+        if let Some(step) = self.name_taken(view, true)? {
+            return Ok(Fed::Until(step));
         }
         let sets = self.configured(parsed, &params).map_err(|e| e.report())?;
         if route.rewrite.is_none()
@@ -279,14 +315,49 @@ impl Client {
         self.x.is_owed() && !self.x.is_batch_open()
     }
 
-    fn bind_local(&mut self, view: &BindView<'_>, statement: &Arc<ClientStatement>) -> Fed {
-        if self.is_another_ending() {
-            return Fed::Until(Step::Drain);
+    /// Whether executing it here is more than an answer.
+    fn changes_session(&self, kind: &Kind) -> bool {
+        !matches!(kind, Kind::Query | Kind::CopyIn | Kind::Empty | Kind::Show(_) | Kind::Virtual(_))
+            && matches!(self.local(kind), Ok(Some(_)))
+    }
+
+    /// What a server would say of the portal's name where it does not know all portals: `None` is that it is free.
+    fn name_taken(&self, view: &BindView<'_>, on_server: bool) -> Result<Option<Step>, ErrorReport> {
+        let known = self.portals.get(view.portal).filter(|_| !view.portal.is_empty());
+        if known.is_none_or(|known| on_server && matches!(known, Portal::Server { .. })) {
+            return Ok(None);
         }
-        let portal = Portal::Local { statement: statement.clone(), tail: Bytes::copy_from_slice(view.tail) };
+        if self.is_another_ending() {
+            return Ok(Some(Step::Drain)); // it may be gone by then
+        }
+        let message = format!("cursor \"{}\" already exists", view.portal);
+        Err(ErrorReport::error(SqlState::DUPLICATE_CURSOR, message))
+    }
+
+    fn bind_local(
+        &mut self,
+        view: &BindView<'_>,
+        statement: &Arc<ClientStatement>,
+    ) -> Result<Fed, ErrorReport> {
+        if self.is_another_ending() {
+            return Ok(Fed::Until(Step::Drain));
+        }
+        let kind = statement.statement.as_ref().map_or(&Kind::Empty, Statement::kind);
+        let wanted = statement.types.len() / 4;
+        if !matches!(kind, Kind::Virtual(_)) && wanted != view.len() {
+            return Err(wrong_count(view, wanted, view.len()));
+        }
+        if matches!(kind, Kind::Empty) && self.status() == TransactionStatus::Failed {
+            return Err(aborted().report());
+        }
+        if let Some(step) = self.name_taken(view, false)? {
+            return Ok(Fed::Until(step));
+        }
+        let tail = Bytes::copy_from_slice(view.tail);
+        let portal = Portal::Local { statement: statement.clone(), tail, ran: false };
         self.portals.insert(view.portal, portal);
         self.say_in_turn(b'2', 0);
-        Fed::Next
+        Ok(Fed::Next)
     }
 
     /// Before many shards run a statement, one checks it, and describes it if asked. `None`: that is done.
@@ -340,7 +411,8 @@ impl Client {
         self.ensure_prepared(statement, sql, key);
         self.plainly();
         self.x.up.put_bind(view.portal, &self.server_name(statement, key), view.tail);
-        self.x.expect(Expect::Bind);
+        let told = statement.name.is_empty() || statement.parameters().is_some() || self.owns_names();
+        self.x.expect(if told { Expect::Bind } else { Expect::BindOf(statement.name.as_str().into()) });
         let note = self.note(parsed, Some(route), true);
         let mark = self.note_statement((parsed, &statement.sql), route, sets);
         self.x.retag.extend(tag.map(|tag| (mark, tag)));
@@ -362,8 +434,7 @@ impl Client {
             if let Some(step) = self.settle_first() {
                 return Fed::Until(step);
             }
-            self.refuse_extended(&no_statement(name));
-            return Fed::Next;
+            return self.refuse_in_turn(&no_statement(name));
         };
         if !self.is_proxys_own(&statement) {
             if self.server.is_some() && self.x.is_batch_open() {
@@ -372,8 +443,7 @@ impl Client {
                     Ok(None) => {}
                     Ok(Some(step)) => return Fed::Until(step),
                     Err(report) => {
-                        self.refuse_extended(&report);
-                        return Fed::Next;
+                        return self.refuse_in_turn(&report);
                     }
                 }
                 self.turn.deferred.push(Deferred::Describe(statement));
@@ -386,7 +456,7 @@ impl Client {
         let mut out = BytesMut::new();
         match self.describe_own(&statement, &mut out) {
             Ok(()) => self.bytes_in_turn(out.freeze()),
-            Err(report) => self.refuse_extended(&report),
+            Err(report) => return self.refuse_in_turn(&report),
         }
         Fed::Next
     }
@@ -401,12 +471,12 @@ impl Client {
                 *describe = true; // answered together with the rows
                 Fed::Next
             }
-            Some(Portal::Local { statement, tail }) => {
+            Some(Portal::Local { statement, tail, .. }) => {
                 let (statement, tail) = (statement.clone(), tail.clone());
                 let mut out = BytesMut::new();
                 match self.describe_own_portal(&statement, &tail, &mut out) {
                     Ok(()) => self.bytes_in_turn(out.freeze()),
-                    Err(report) => self.refuse_extended(&report),
+                    Err(report) => return self.refuse_in_turn(&report),
                 }
                 Fed::Next
             }
@@ -416,10 +486,7 @@ impl Client {
                 self.x.expect(Expect::DescribePortal);
                 Fed::Next
             }
-            Some(Portal::Server { .. }) | None => {
-                self.refuse_extended(&no_portal(name));
-                Fed::Next
-            }
+            Some(Portal::Server { .. }) | None => self.refuse_in_turn(&no_portal(name)),
         }
     }
 
@@ -457,7 +524,15 @@ impl Client {
                 }
                 Ok(Fed::Next)
             }
-            Some(Portal::Local { statement, tail }) => Ok(self.execute_local(&statement, &tail)),
+            Some(Portal::Local { ran: true, .. }) => {
+                if self.status() == TransactionStatus::Failed {
+                    return Ok(self.refuse_in_turn(&aborted().report()));
+                }
+                let message = format!("portal \"{name}\" cannot be run");
+                let code = SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE;
+                Ok(self.refuse_in_turn(&ErrorReport::error(code, message)))
+            }
+            Some(Portal::Local { statement, tail, .. }) => Ok(self.execute_local(name, &statement, &tail)),
             Some(Portal::Fanout { statement, tail, shards, note, describe }) => {
                 Ok(self.execute_fanout(&statement, &tail, (shards, note), describe, limit))
             }
@@ -467,25 +542,20 @@ impl Client {
                 self.x.expect(Expect::Execute { mark: 0 });
                 Ok(Fed::Next)
             }
-            Some(Portal::Server { .. }) | None => {
-                self.refuse_extended(&no_portal(name));
-                Ok(Fed::Next)
-            }
+            Some(Portal::Server { .. }) | None => Ok(self.refuse_in_turn(&no_portal(name))),
         }
     }
 
-    fn execute_local(&mut self, statement: &Arc<ClientStatement>, tail: &Bytes) -> Fed {
+    fn execute_local(&mut self, name: &str, statement: &Arc<ClientStatement>, tail: &Bytes) -> Fed {
         let kind = statement.statement.as_ref().map_or(&Kind::Empty, Statement::kind);
         let local = match self.local(kind) {
             Ok(Some(local)) => local,
             // The transaction's state has changed since Bind: what was local then is the server's now.
             Ok(None) => {
-                self.refuse_extended(&no_portal(""));
-                return Fed::Next;
+                return self.refuse_in_turn(&no_portal(""));
             }
             Err(error) => {
-                self.refuse_extended(&error.report());
-                return Fed::Next;
+                return self.refuse_in_turn(&error.report());
             }
         };
         if let Some(step) = self.settle_first() {
@@ -496,13 +566,19 @@ impl Client {
         if let Some(step) = self.step_of(&local) {
             return Fed::Until(step);
         }
+        match (kind, self.portals.get_mut(name)) {
+            (Kind::Commit { .. } | Kind::Rollback { .. }, _) => self.portals.clear(),
+            (Kind::Empty | Kind::Show(_) | Kind::Virtual(_), _) => {}
+            (_, Some(Portal::Local { ran, .. })) => *ran = true,
+            (_, _) => {}
+        }
         let mut out = BytesMut::new();
         match self.answer(&local, &statement.sql, Some((&statement.types, tail)), &mut out) {
             Ok(()) => {
                 self.count_own(false);
                 self.bytes_in_turn(out.freeze());
             }
-            Err(report) => self.refuse_extended(&report),
+            Err(report) => return self.refuse_in_turn(&report),
         }
         Fed::Next
     }
@@ -520,8 +596,7 @@ impl Client {
                 what: "a row limit on Execute over several shards".into(),
                 hint: "Fetch all rows at once (fetch size 0), or add a condition on the sharding key.".into(),
             };
-            self.refuse_extended(&report.report());
-            return Fed::Next;
+            return self.refuse_in_turn(&report.report());
         }
         if self.server.is_some() {
             if self.x.is_batch_open() {
@@ -571,6 +646,7 @@ impl Client {
                     None => self.may_be_cursor(),
                 };
                 if on_server {
+                    self.emit_deferred(None);
                     self.x.up.put_target(b'C', DescribeTarget::Portal(name));
                     self.x.expect(Expect::Close { forward: true, key: None });
                 } else {

@@ -299,6 +299,9 @@ impl Client {
     }
 
     pub(super) fn on_sync(&mut self) -> Fed {
+        if self.turn.skip || self.x.is_skipping() {
+            self.drop_deferred(0);
+        }
         if !self.turn.deferred.is_empty() {
             match self.place_deferred() {
                 Ok(None) => {}
@@ -318,6 +321,9 @@ impl Client {
             self.x.up.put_sync();
             self.x.expect(Expect::Sync { forward: true });
         } else {
+            if self.txn.is_none() {
+                self.portals.clear(); // they end with their transaction
+            }
             let mut bytes = BytesMut::new();
             bytes.put_ready(self.status());
             self.x.say(bytes.freeze());

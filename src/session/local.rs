@@ -419,7 +419,7 @@ pub(super) fn no_listen_in_foreign_encoding() -> RouteError {
     }
 }
 
-fn aborted() -> RouteError {
+pub(super) fn aborted() -> RouteError {
     RouteError::Sql {
         code: SqlState::IN_FAILED_SQL_TRANSACTION,
         message: "current transaction is aborted, commands ignored until end of transaction block".into(),

@@ -25,7 +25,9 @@ impl Client {
         self.turn.effects.clear();
         self.x.retag.clear();
         self.replay.clear();
-        self.turn.changes.clear();
+        if self.turn.deferred.is_empty() {
+            self.turn.changes.clear(); // else what waits tells of them by number
+        }
         self.turn.learning.clear();
         self.turn.retries = 0;
         self.turn.late = false;

@@ -4,6 +4,7 @@
 use super::client::{Client, Effect, Place};
 use super::feed::Step;
 use super::join::Joined;
+use super::local::aborted;
 use super::txn::Txn;
 use crate::cluster::Need;
 use crate::exec::Expect;
@@ -21,6 +22,9 @@ impl Client {
             Target::Any => None,
             Target::Fanout(_) => return self.place_fanout(),
         };
+        if self.is_held_failed() {
+            return Err(aborted());
+        }
         if route.asks.sequence {
             self.will_ask_for_sequence();
         }

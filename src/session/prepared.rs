@@ -164,6 +164,8 @@ pub(super) enum Portal {
         statement: Arc<ClientStatement>,
         /// All of Bind after the names.
         tail: Bytes,
+        /// It was executed, and what it did cannot be done twice.
+        ran: bool,
     },
     /// To be run on many shards.
     Fanout {

@@ -2,11 +2,13 @@
 //! Must not do I/O; the server fails too where its transaction must.
 
 use bytes::BytesMut;
+use smallvec::SmallVec;
 
 use super::client::{Client, Deferred};
+use super::feed::Fed;
 use super::txn::Txn;
 use crate::exec::Expect;
-use crate::wire::{BackendWriter, ErrorReport, FrontendWriter};
+use crate::wire::{BackendWriter, ClientFacing, ErrorReport, FrontendWriter};
 
 /// A portal that no client can have: executing it makes a server fail in its turn.
 const REFUSED_PORTAL: &str = "pgherd refuses";
@@ -39,8 +41,8 @@ impl Client {
         }
         let mut bytes = BytesMut::new();
         bytes.put_report(report);
-        if self.server.is_some() && matches!(self.txn, Txn::Open(_)) {
-            // The server must fail too, so that its transaction is as the client believes.
+        if self.server.is_some() && (matches!(self.txn, Txn::Open(_)) || self.x.is_batch_open()) {
+            // The server must fail too, so that its transaction is as the client believes; that of a batch is undone.
             self.x.up.put_execute(REFUSED_PORTAL, 0);
             self.x.expect(Expect::Refuse(bytes.freeze()));
             self.x.up.put_sync();
@@ -52,16 +54,52 @@ impl Client {
         self.x.say(bytes.freeze());
     }
 
+    /// The same for the message at hand, in its turn: what waits for a server is answered before, so it goes to one
+    /// first.
+    pub(super) fn refuse_in_turn(&mut self, report: &ErrorReport) -> Fed {
+        if let Some(fed) = self.place_first() {
+            return fed;
+        }
+        self.refuse_extended(report);
+        Fed::Next
+    }
+
+    /// The same for Parse. One of the unnamed statement that fails has destroyed it, unless it is skipped.
+    pub(super) fn refuse_parse(&mut self, name: &str, report: &ErrorReport) -> Fed {
+        if let Some(fed) = self.place_first() {
+            return fed;
+        }
+        if name.is_empty()
+            && let Some(before) = self.statements.remove("")
+        {
+            let number = self.changed("", Some(before));
+            self.x.change(number);
+        }
+        self.refuse_extended(report);
+        Fed::Next
+    }
+
+    /// What waits for a server goes to one. `Some`: it does not yet, and the error will be found again.
+    fn place_first(&mut self) -> Option<Fed> {
+        if self.turn.deferred.is_empty() {
+            return None;
+        }
+        match self.place_deferred() {
+            Ok(step) => step.map(Fed::Until),
+            Err(earlier) => {
+                self.refuse_extended(&earlier.report());
+                Some(Fed::Next)
+            }
+        }
+    }
+
+    /// An error in the extended protocol. What still waits for a server has not happened.
     pub(super) fn refuse_extended(&mut self, report: &ErrorReport) {
         let statement = self.count_own(true);
         self.record_error(report, statement);
         let mut bytes = BytesMut::new();
         bytes.put_report(report);
-        for deferred in std::mem::take(&mut self.turn.deferred).into_iter().rev() {
-            if let Deferred::Parse(_, number) | Deferred::Local(_, number @ 1..) = deferred {
-                self.take_back(number);
-            }
-        }
+        self.drop_deferred(0);
         if self.server.is_some() && (matches!(self.txn, Txn::Open(_)) || self.x.is_batch_open()) {
             self.x.up.put_execute(REFUSED_PORTAL, 0);
             self.x.expect(Expect::Refuse(bytes.freeze()));
@@ -70,6 +108,16 @@ impl Client {
             self.x.say(bytes.freeze());
         }
         self.turn.skip = true;
+    }
+
+    /// What waits for a server, from the one at `from` on, has not happened.
+    pub(super) fn drop_deferred(&mut self, from: usize) {
+        let dropped: SmallVec<[Deferred; 2]> = self.turn.deferred.drain(from..).collect();
+        for deferred in dropped.into_iter().rev() {
+            if let Deferred::Parse(_, number) | Deferred::Local(_, number @ 1..) = deferred {
+                self.take_back(number);
+            }
+        }
     }
 
     pub(super) fn fail_held(&mut self) {
