@@ -58,8 +58,7 @@ impl Victims {
 
 /// What a client cannot ask for: the view would tell it of all others. Its name is put together where it is used, so
 /// that the proxy does not know it.
-const PREPARED_HERE: &str =
-    "create function prepared_here(given text) returns boolean stable language plpgsql as $$ \
+const PREPARED_HERE: &str = "create function prepared_here(given text) returns boolean stable language plpgsql as $$ \
      declare found boolean; begin \
      execute 'select exists (select from pg_prepared' || '_statements where name = $1)' into found using given; \
      return found; end $$";
