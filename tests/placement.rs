@@ -155,6 +155,50 @@ async fn what_runs_volatile_code_when_it_is_read_is_read_at_the_primary() {
     assert_eq!(rows(&front.connect().await, "select port from later").await, [primary.to_string()]);
 }
 
+/// Of one who is alone in a database the catalogs are read when a statement needs them, not after each DDL.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_defines_who_is_alone_counts_from_the_next_statement_on() {
+    let changes = Changes {
+        database: "read_consistency = \"eventual\"",
+        pool: "size = 1\nmin_idle = 0",
+        ..Changes::default()
+    };
+    let front = Front::plain(1, changes).await;
+    let (primary, replica) = (front.herd.primary(0).port, front.herd.shards[0].replicas[0].port);
+    let client = front.connect().await;
+    client.batch_execute("create table t (i int)").await.unwrap();
+    let function = |kind: &str| {
+        let insert = if kind == "volatile" { "insert into t values (1); " } else { "" };
+        format!(
+            "create or replace function f() returns int {kind} language sql as '{insert}select inet_server_port()'"
+        )
+    };
+    let (at_replica, at_primary) = ([replica.to_string()], [primary.to_string()]);
+    for _ in 0..3 {
+        client.batch_execute(&function("stable")).await.unwrap();
+        eventually("the replica has it", PATIENCE, async || {
+            let answer = client.simple_query("select f()").await;
+            (answer.is_ok() && rows(&client, "select f()").await == at_replica).then_some(())
+        })
+        .await;
+        let prepared = client.prepare("select f()").await.unwrap();
+        client.batch_execute(&function("volatile")).await.unwrap();
+        assert_eq!(client.query_one(&prepared, &[]).await.unwrap().get::<_, i32>(0), i32::from(primary));
+        client.batch_execute(&function("stable")).await.unwrap();
+        client.batch_execute(&function("volatile")).await.unwrap();
+        client.batch_execute("begin; create table x (i int); create index on x (i); rollback").await.unwrap();
+        assert_eq!(rows(&client, "select f()").await, at_primary);
+    }
+    // Nobody else is served by what is out of date.
+    let setting = "create or replace function sets() returns text volatile language sql as
+         'select set_config(''my.own'', ''mine'', false)'";
+    client.batch_execute(setting).await.unwrap();
+    let other = front.connect().await;
+    assert_eq!(rows(&other, "select sets()").await, ["mine"]);
+    assert_eq!(rows(&client, "select coalesce(current_setting('my.own', true), '')").await, [""]);
+    assert_eq!(rows(&other, "select current_setting('my.own')").await, ["mine"]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_reads_its_own_writes_while_replicas_lag_and_replicas_when_they_do_not() {
     let front = Front::demo(1, Changes::default()).await;

@@ -70,7 +70,7 @@ const REACHED: &str = "WITH f AS (SELECT pg_catalog.unnest('{F}'::oid[]) AS oid)
 /// `s`, some expression calls `currval` (OID 1575) or `lastval` (2559); `p`, a relation reads `pg_prepared_statements` or
 /// calls `pg_prepared_statement` (2510); `v`, it calls a volatile function, itself or through views. Nobody depends on what
 /// is pinned, so the trees themselves are looked into; a user's object has an OID from 16384 on.
-const TOLD: &str = "WITH RECURSIVE trees(rel, reads, tree) AS ( \
+const TOLD: &str = "WITH RECURSIVE trees(rel, reads, tree) AS MATERIALIZED ( \
        SELECT ev_class, ev_type = '1', ev_action::text || coalesce(ev_qual::text, '') FROM pg_catalog.pg_rewrite \
          WHERE ev_class >= 16384 \
        UNION ALL SELECT polrelid, true, concat(polqual::text, polwithcheck::text) FROM pg_catalog.pg_policy \

@@ -3,7 +3,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Release;
+use std::sync::atomic::{
+    AtomicBool,
+    Ordering::{AcqRel, Release},
+};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -71,6 +74,26 @@ const VIEW_READS: &str = "WITH RECURSIVE reads(view, rel) AS ( \
      WHERE v.relkind IN ('v','m') AND t.relkind IN ('r','p','f') \
        AND vn.nspname NOT LIKE 'pg\\_%' AND vn.nspname <> 'information_schema'";
 
+/// Falls behind again if a reading is given up or fails.
+struct Behind<'a> {
+    behind: &'a AtomicBool,
+    was: bool,
+}
+
+impl Behind<'_> {
+    fn read(mut self) {
+        self.was = false;
+    }
+}
+
+impl Drop for Behind<'_> {
+    fn drop(&mut self) {
+        if self.was {
+            self.behind.store(true, Release);
+        }
+    }
+}
+
 /// How long what was read counts as fresh.
 const FRESH: Duration = Duration::from_millis(500);
 
@@ -89,6 +112,14 @@ impl Cluster {
         {
             return Ok(schema); // read while this call waited
         }
+        // What takes effect from here on may be missed. If the reading fails, all is as before.
+        let behind = Behind { behind: &self.behind, was: self.behind.swap(false, AcqRel) };
+        let read = self.read_again(&mut read_at).await?;
+        behind.read();
+        Ok(read)
+    }
+
+    async fn read_again(&self, read_at: &mut Option<Instant>) -> Result<Arc<Schema>, ClusterError> {
         let started = Instant::now();
         let default = self.config.map.default_shard;
         let mut catalog = self.read_shard(default).await?;

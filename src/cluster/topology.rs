@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicU64,
-    Ordering::{Acquire, Relaxed},
+    Ordering::{Acquire, Relaxed, Release},
 };
 
 use arc_swap::ArcSwapOption;
@@ -46,6 +46,8 @@ pub struct Cluster {
     pub(super) retired: AtomicBool,
     pub(super) turn: AtomicU64,
     tells_sequences: AtomicBool,
+    /// DDL has taken effect that the schema in force does not show yet.
+    pub(super) behind: AtomicBool,
     pub(super) schema: ArcSwapOption<Schema>,
     pub(super) schema_version: AtomicU64,
     pub(super) schema_changed: Notify,
@@ -157,6 +159,7 @@ impl Cluster {
             retired: AtomicBool::new(false),
             turn: AtomicU64::new(0),
             tells_sequences: AtomicBool::new(tells_sequences),
+            behind: AtomicBool::new(false),
             schema: ArcSwapOption::empty(),
             schema_version: AtomicU64::new(0),
             schema_changed: Notify::new(),
@@ -206,6 +209,17 @@ impl Cluster {
         if !self.tells_sequences() {
             self.tells_sequences.store(true, Relaxed);
         }
+    }
+
+    /// Whether the schema must be read again before anything is routed by it.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.behind.load(Acquire)
+    }
+
+    /// DDL has taken effect, and is not read yet.
+    pub fn fall_behind(&self) {
+        self.behind.store(true, Release);
     }
 
     /// Grows whenever another schema is put in force: cheap to compare.

@@ -93,7 +93,7 @@ pub(super) struct Standing {
     /// What its proof opens on servers, where there is no password.
     pub(super) pass: Option<Arc<PassThrough>>,
     /// Counted until it is dropped.
-    pub(super) _seat: Seat,
+    pub(super) seat: Seat,
     /// In session pooling over one shard: the server of this session, until it is first at work.
     pub(super) fixed: Option<Leased>,
 }
@@ -146,6 +146,10 @@ pub(super) struct Turn {
     /// … and for these settings, which it does not list.
     pub(super) settings: BTreeSet<String>,
     pub(super) read_schema: bool,
+    /// … and what made it so ran more than is known of it.
+    pub(super) runs_more: bool,
+    /// The catalogs could not be read: what is known of them must do.
+    pub(super) unread: bool,
     /// The catalogs were read again for a table they did not have.
     pub(super) reread: bool,
     pub(super) wrote: bool,
@@ -239,6 +243,8 @@ impl Turn {
             spoiled: _,
             new_pins: _,
             read_schema: _,
+            runs_more: _,
+            unread,
             doubt: _,
             settings: _,
             reread,
@@ -270,6 +276,7 @@ impl Turn {
             late,
             hears_by_text,
             by_name,
+            unread,
         ] {
             *fact = false;
         }

@@ -84,6 +84,13 @@ fn leave(seats: &mut HashMap<Arc<str>, usize>, name: &str) {
     }
 }
 
+impl Seat {
+    /// Whether no other client is in the same database.
+    pub(super) fn is_alone(&self) -> bool {
+        self.crowd.taken.lock().databases.get(&self.database) == Some(&1)
+    }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut taken = self.crowd.taken.lock();

@@ -161,7 +161,9 @@ impl Client {
                 self.turn.spoiled |= name.as_ref().is_none_or(|name| name.starts_with("pgherd_"));
             }
             Kind::Discard(what) => self.turn.spoiled |= what == "ALL",
-            Kind::Query if statement_may_define(tag) => self.turn.read_schema = true,
+            Kind::Query if statement_may_define(tag) => {
+                (self.turn.read_schema, self.turn.runs_more) = (true, true);
+            }
             Kind::Empty
             | Kind::Query
             | Kind::CopyIn
@@ -263,7 +265,7 @@ impl Client {
             self.vars = saved;
             self.turn.touched = true;
         }
-        self.turn.read_schema = false;
+        (self.turn.read_schema, self.turn.runs_more) = (false, false);
         self.ended(chain);
     }
 

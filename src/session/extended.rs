@@ -56,6 +56,9 @@ impl Client {
                 return Ok(self.refuse_parse(view.name, &report));
             }
         };
+        if let Some(step) = self.catch_up(one.as_ref().map(|one| (one, view.sql))) {
+            return Ok(Fed::Until(step));
+        }
         if one.as_ref().is_some_and(|parsed| matches!(parsed.kind(), Kind::SqlPrepare | Kind::Ddl))
             && let Err(report) = self.may_parse_prepared(view.sql)
         {
@@ -206,6 +209,9 @@ impl Client {
             // An error may yet bring it back.
             return self.settle_first().map(Fed::Until).ok_or_else(|| no_statement(view.statement));
         };
+        if let Some(step) = self.catch_up(statement.statement.as_ref().map(|one| (one, &*statement.sql))) {
+            return Ok(Fed::Until(step));
+        }
         let statement = self.up_to_date(statement)?;
         let Some(parsed) = &statement.statement else { return self.bind_local(view, &statement) };
         let router = match self.router() {

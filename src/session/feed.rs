@@ -368,6 +368,9 @@ impl Client {
         if !served.cluster.config().map.is_single() {
             return self.unsupported("the function-call protocol over several shards");
         }
+        if served.cluster.is_behind() && !self.turn.unread {
+            return Fed::Until(Step::ReadSchema);
+        }
         // currval() and lastval().
         let told = matches!(frame.get(5..9), Some([0, 0, 0x06, 0x27] | [0, 0, 0x09, 0xff]));
         let route = Route {

@@ -123,17 +123,27 @@ impl Client {
             self.give_back(server);
         } // else it is still dirty: closed
         if self.turn.read_schema {
-            Box::pin(self.read_schema()).await;
+            Box::pin(self.note_ddl()).await;
         }
     }
 
     /// DDL of this session is seen by its next statement.
+    async fn note_ddl(&mut self) {
+        if self.may_read_later() {
+            self.turn.read_schema = false;
+        } else {
+            self.read_schema().await;
+        }
+    }
+
     pub(super) async fn read_schema(&mut self) {
         self.turn.read_schema = false;
+        self.turn.runs_more = false;
         if let Place::Database { served, .. } = &self.place
             && let Err(error) = served.cluster.reload_schema().await
         {
             tracing::warn!(%error, "the catalogs could not be read again after DDL");
+            self.turn.unread = true;
         }
     }
 

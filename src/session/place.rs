@@ -1,6 +1,7 @@
 //! Where a statement goes, the server at hand and the transaction being as they are, and what is noted of it.
 //! Must not do I/O.
 
+use super::behind::only_defines;
 use super::client::{Client, Effect, Place};
 use super::feed::Step;
 use super::join::Joined;
@@ -156,6 +157,7 @@ impl Client {
         }
         self.note_doubt((statement, text), route.pin);
         if matches!(statement.kind(), Kind::Ddl) {
+            self.turn.runs_more |= !only_defines(text);
             let names = databases_to_leave(text);
             if !names.is_empty() {
                 self.proxy.leave_databases(names);

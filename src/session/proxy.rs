@@ -484,7 +484,7 @@ impl Proxy {
             router: None,
             place,
             user: admitted.user,
-            standing: Box::new(Standing { pass: admitted.pass, _seat: seat, fixed }),
+            standing: Box::new(Standing { pass: admitted.pass, seat, fixed }),
             stats,
             cancel,
             stream: admitted.stream,

@@ -66,6 +66,10 @@ impl Client {
             None => {
                 let statements = router.prepare_after(&mut self.recall, sql, &self.vars.env)?;
                 self.count_plans(&statements);
+                let texts = statements.iter().map(|s| (s, sql.get(s.span.clone()).unwrap_or_default()));
+                if let Some(step) = self.catch_up(texts) {
+                    return Ok(Fed::Until(step));
+                }
                 if let [statement] = statements.as_slice() {
                     if matches!(statement.kind(), Kind::SqlPrepare)
                         && let Some(fed) = self.of_prepared(sql)?

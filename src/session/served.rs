@@ -95,6 +95,11 @@ impl Served {
     /// # Errors
     /// [`ClusterError::NoCatalog`] before the first schema.
     pub(super) async fn router(&self) -> Result<Arc<Router>, ClusterError> {
+        if self.cluster.is_behind()
+            && let Err(error) = self.cluster.reload_schema().await
+        {
+            tracing::warn!(%error, "the catalogs could not be read again after DDL");
+        }
         match self.router_now() {
             Some(router) => Ok(router),
             None => {
