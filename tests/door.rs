@@ -182,7 +182,7 @@ impl Pki {
 fn told(outcome: Result<Admission, Refusal>) -> Result<Box<Admitted>, String> {
     match outcome {
         Ok(Admission::Client(client)) => Ok(client),
-        Ok(Admission::Cancel { pid, secret }) => Err(format!("cancel {pid} {}", secret.escape_ascii())),
+        Ok(Admission::Cancel { pid, secret, .. }) => Err(format!("cancel {pid} {}", secret.escape_ascii())),
         Ok(Admission::Gone) => Err("gone".to_owned()),
         Err(refusal) => Err(refusal
             .report

@@ -561,3 +561,45 @@ async fn what_is_prepared_goes_where_its_values_send_it() {
         assert_eq!(code, "0A000", "{sql}: {message}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_that_arrive_one_by_one_are_each_answered() {
+    const MESSAGES: [fn(&mut Wire) -> &mut Wire; 9] = [
+        |w| w.parse("p", "select $1::int + 1"),
+        |w| w.describe("p"),
+        |w| w.parse("q", "select $1::int + 2"),
+        |w| w.bind("", "p", &["1"]),
+        |w| w.describe_portal(""),
+        |w| w.execute("", 0),
+        |w| w.bind("", "q", &["2"]),
+        |w| w.execute("", 0),
+        |w| w.close("p").close("q").sync(),
+    ];
+    let world = World::start(TWO).await;
+    let mut both = world.pair().await;
+    // Outside and inside a transaction; after an answer, and while one is under way.
+    for begin in ["select 1", "begin"] {
+        both.query(begin).await;
+        for before in ["", "select pg_sleep(0.02)"] {
+            for together in 1..=MESSAGES.len() {
+                if !before.is_empty() {
+                    both.one.query(before).send().await;
+                    both.proxy.query(before).send().await;
+                }
+                for messages in MESSAGES.chunks(together) {
+                    for say in messages {
+                        say(&mut both.one);
+                        say(&mut both.proxy);
+                    }
+                    both.one.send().await;
+                    both.proxy.send().await;
+                    // When another client has its answer, what was sent before has been read.
+                    world.holders[0].simple_query("select 2").await.unwrap();
+                }
+                let (one, proxy) = tokio::join!(both.one.answers(), both.proxy.answers());
+                assert_eq!(one, proxy, "{begin}, {before}, {together} at a time");
+            }
+        }
+        both.query("rollback").await;
+    }
+}

@@ -2,16 +2,19 @@
 //! Must not know statements.
 //!
 //! A request is delivered while the session still holds the server: the session gives a server back only when no
-//! delivery to it is under way, so a late cancel never hits another client's statement.
+//! delivery to it is under way, so a late cancel never hits another client's statement. A request that finds nothing
+//! running asks the session whether its statement is on its way, and ends when it knows: an early cancel hits it all
+//! the same, and none hits what the client sends afterwards.
 
 use std::collections::HashMap;
 use std::sync::atomic::{
-    AtomicU8, AtomicU32,
+    AtomicBool, AtomicU8, AtomicU32,
     Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
     fence,
 };
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -26,6 +29,8 @@ use crate::pool::CancelTarget;
 const SHORT_KEY: usize = 4;
 /// Length of a key for protocol 3.2, bytes.
 const LONG_KEY: usize = 32;
+/// How long a request that came early waits for the session to look.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// All sessions that can be cancelled.
 #[derive(Debug, Default)]
@@ -45,7 +50,9 @@ pub(super) struct CancelSlot {
     /// Whether it waits for something of the proxy's own: [`NO_WAIT`], [`WAITS`] or [`GIVEN_UP`].
     wait: AtomicU8,
     delivered: Notify,
-    /// What the session is asked to do: some of [`LEAVE`], [`REFRESH`], [`KILL`], [`STALE`], [`REST`].
+    /// Whether it has a server and waits for its client: what that server runs is nothing.
+    at_rest: AtomicBool,
+    /// What the session is asked to do: some of [`LEAVE`], [`REFRESH`], [`KILL`], [`STALE`], [`REST`], [`CANCEL`].
     asked: AtomicU8,
     /// When its last turn ended, in the ticks of those who keep their tools.
     pub(super) last_turn: AtomicU32,
@@ -63,6 +70,8 @@ pub(super) const KILL: u8 = 8;
 pub(super) const REST: u8 = 16;
 /// It has looked, and goes over to the changed servers when its transaction has ended.
 pub(super) const STALE: u8 = 4;
+/// Say whether a statement is on its way that a request may mean.
+pub(super) const CANCEL: u8 = 32;
 
 /// It waits for nothing of the proxy's own.
 const NO_WAIT: u8 = 0;
@@ -75,6 +84,18 @@ const GIVEN_UP: u8 = 2;
 struct Running {
     targets: SmallVec<[Arc<CancelTarget>; 1]>,
     deliveries: u32,
+    early: Early,
+}
+
+/// A request that came while the session ran nothing.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Early {
+    #[default]
+    No,
+    /// The session is to look.
+    Asked,
+    /// Its statement is on a server now.
+    Sent,
 }
 
 /// A wait that was given up: by the client's own cancel request, or because the session is to end.
@@ -103,6 +124,7 @@ impl Cancels {
             running: Mutex::default(),
             wait: AtomicU8::new(NO_WAIT),
             delivered: Notify::new(),
+            at_rest: AtomicBool::new(false),
             asked: AtomicU8::new(0),
             last_turn: AtomicU32::new(0),
             task: OnceLock::new(),
@@ -144,6 +166,13 @@ impl Cancels {
     pub(super) async fn deliver(&self, id: u32, key: &[u8]) -> bool {
         let slot = self.sessions.lock().get(&id).cloned();
         let Some(slot) = slot.filter(|s| equal(&s.key, key)) else { return false };
+        if slot.is_early() {
+            // One that does not look in time has no use for it any more.
+            drop(tokio::time::timeout(LOOK, slot.looked()).await);
+            if !slot.take_early() {
+                return true;
+            }
+        }
         slot.cancel().await;
         true
     }
@@ -196,8 +225,9 @@ impl CancelSlot {
         let _waits = Waits(self);
         let mut work = std::pin::pin!(work);
         std::future::poll_fn(|cx| {
-            let killed = self.asked(cx) & KILL != 0;
-            if killed || self.wait.load(Acquire) == GIVEN_UP {
+            let asked = self.asked(cx);
+            let early = asked & CANCEL != 0 && self.answer(Early::No);
+            if early || asked & KILL != 0 || self.wait.load(Acquire) == GIVEN_UP {
                 return Poll::Ready(Err(GivenUp));
             }
             work.as_mut().poll(cx).map(Ok)
@@ -208,6 +238,65 @@ impl CancelSlot {
     /// It has been done.
     pub(super) fn done(&self, what: u8) {
         self.asked.fetch_and(!what, AcqRel);
+    }
+
+    /// Whether the session runs nothing that a request could mean; then it is asked to look for it.
+    fn is_early(&self) -> bool {
+        {
+            let mut running = self.running.lock();
+            let runs = !running.targets.is_empty() && !self.at_rest.load(Acquire);
+            if runs || self.wait.load(Acquire) != NO_WAIT {
+                return false;
+            }
+            running.early = Early::Asked;
+        }
+        self.ask(CANCEL);
+        true
+    }
+
+    /// Waits until the session has looked.
+    async fn looked(&self) {
+        loop {
+            let answered = self.delivered.notified();
+            if self.running.lock().early != Early::Asked {
+                return;
+            }
+            answered.await;
+        }
+    }
+
+    /// Whether the statement of an early request has been sent. No request is early any more.
+    fn take_early(&self) -> bool {
+        self.done(CANCEL);
+        std::mem::take(&mut self.running.lock().early) == Early::Sent
+    }
+
+    /// The session has looked: it waits for its client, or its statement has been `sent` to a server. Costs nothing
+    /// if it was not asked.
+    pub(super) fn answer_early(&self, sent: bool) {
+        if self.asked_now() & CANCEL != 0 {
+            self.answer(if sent { Early::Sent } else { Early::No });
+        }
+    }
+
+    /// Says whether somebody still waited for it.
+    fn answer(&self, answer: Early) -> bool {
+        self.done(CANCEL);
+        let waited = {
+            let mut running = self.running.lock();
+            let waited = running.early == Early::Asked;
+            if waited {
+                running.early = answer;
+            }
+            waited
+        };
+        self.delivered.notify_waiters();
+        waited
+    }
+
+    /// Whether the session, in a transaction, waits for its client.
+    pub(super) fn set_at_rest(&self, at_rest: bool) {
+        self.at_rest.store(at_rest, Release);
     }
 
     /// The session now runs something on this server too.
@@ -303,5 +392,39 @@ mod tests {
         assert!(!cancels.deliver(slot.id + 1, &slot.key).await);
         cancels.remove(slot.id);
         assert!(!cancels.deliver(slot.id, &slot.key).await);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_comes_early_waits_to_be_told_whether_its_statement_is_on_the_way() {
+        let cancels = Arc::new(Cancels::default());
+        let slot = cancels.register(false, None).unwrap();
+        let request = || {
+            let (cancels, slot) = (cancels.clone(), slot.clone());
+            tokio::spawn(async move { cancels.deliver(slot.id, &slot.key).await })
+        };
+        let asked = async || {
+            while slot.asked_now() & CANCEL == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        // Nothing is on the way: what comes next is not meant.
+        let early = request();
+        asked().await;
+        slot.answer_early(false);
+        early.await.unwrap();
+        assert_eq!(slot.unless_cancelled(async { 1 }).await, Ok(1));
+        // It is, and waits for a server.
+        let early = request();
+        asked().await;
+        assert_eq!(slot.unless_cancelled(std::future::pending::<()>()).await, Err(GivenUp));
+        early.await.unwrap();
+        assert_eq!(slot.asked_now(), 0);
+        // It is on a server: there it is cancelled, and the session is not asked again.
+        let early = request();
+        asked().await;
+        slot.answer_early(true);
+        early.await.unwrap();
+        assert_eq!(slot.unless_cancelled(async { 2 }).await, Ok(2));
+        assert_eq!(slot.asked_now(), 0);
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -401,7 +401,10 @@ impl Client {
         if let Some(server) = &mut self.server {
             // In a transaction: the server may still say something (57P01, a parameter).
             let (x, stream, inbuf) = (&mut self.x, &mut self.stream, &mut self.inbuf);
-            return Self::watch(x, stream, inbuf, server, (&self.cancel, open)).await;
+            self.cancel.set_at_rest(true);
+            let woke = Self::watch(x, stream, inbuf, server, (&self.cancel, open)).await;
+            self.cancel.set_at_rest(false);
+            return woke;
         }
         if self.kept.is_empty() {
             return std::future::poll_fn(|cx| self.poll_idle(cx)).await;
@@ -430,7 +433,11 @@ impl Client {
         }
         let Some(kept) = self.kept.first_mut() else { return Poll::Ready(Ok(Event::ClientGone)) };
         let (x, stream, inbuf) = (&mut self.x, &mut self.stream, &mut self.inbuf);
-        x.poll(cx, stream, inbuf, &mut kept.leased, (true, Watch::Idle)).map(Ok)
+        let event = x.poll(cx, stream, inbuf, &mut kept.leased, (true, Watch::Idle)).map(Ok);
+        if event.is_pending() {
+            self.cancel.answer_early(false);
+        }
+        event
     }
 
     /// An idle client has no buffer: room is made when something is there to be read.
@@ -444,17 +451,28 @@ impl Client {
             return Poll::Ready(woke);
         }
         // One that has room already may as well try: then it is looked once whether there is something.
-        if self.inbuf.capacity() < FIRST_READ && ready!(self.stream.poll_readable(cx)).is_err() {
-            return Poll::Ready(Woke::Gone);
+        if self.inbuf.capacity() < FIRST_READ {
+            match self.stream.poll_readable(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Woke::Gone),
+                Poll::Pending => {
+                    self.cancel.answer_early(false);
+                    return Poll::Pending;
+                }
+            }
         }
         self.poll_read(cx)
     }
 
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Woke> {
         self.inbuf.reserve(FIRST_READ);
-        match ready!(tokio_util::io::poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.inbuf)) {
-            Ok(0) | Err(_) => Poll::Ready(Woke::Gone),
-            Ok(_) => Poll::Ready(Woke::Data),
+        match tokio_util::io::poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.inbuf) {
+            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Woke::Gone),
+            Poll::Ready(Ok(_)) => Poll::Ready(Woke::Data),
+            Poll::Pending => {
+                self.cancel.answer_early(false);
+                Poll::Pending
+            }
         }
     }
 
@@ -485,7 +503,13 @@ impl Client {
         loop {
             let event = std::future::poll_fn(|cx| match asked(slot, cx, in_transaction) {
                 Some(woke) => Poll::Ready(Err(woke)),
-                None => x.poll(cx, stream, inbuf, server, (true, Watch::Idle)).map(Ok),
+                None => {
+                    let event = x.poll(cx, stream, inbuf, server, (true, Watch::Idle)).map(Ok);
+                    if event.is_pending() {
+                        slot.answer_early(false);
+                    }
+                    event
+                }
             });
             let event = match event.await {
                 Ok(event) => event,
@@ -532,6 +556,7 @@ impl Client {
     pub(super) async fn finish(&mut self) {
         // First of all: the number may be that of its server, which another session takes next.
         self.proxy.cancels().remove(self.cancel.id);
+        self.cancel.answer_early(false);
         self.cancel.clear().await;
         let whole = self.x.up.is_empty() && !self.turn.copy_torn;
         let drained = whole && !self.x.is_owed() && !self.x.is_batch_open() && !self.x.is_copy_in();

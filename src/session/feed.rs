@@ -201,7 +201,8 @@ impl Client {
     }
 
     fn keep_for_replay(&mut self, length: usize) {
-        if self.replay.is_empty() && !self.x.is_owed() && !self.x.is_batch_open() {
+        let begins = !self.x.is_owed() && !self.x.is_batch_open() && self.turn.deferred.is_empty();
+        if self.replay.is_empty() && begins {
             self.turn.only_reads = true;
         }
         let frame = self.inbuf.get(..length).unwrap_or_default();

@@ -27,6 +27,8 @@ impl Client {
         self.replay.clear();
         if self.turn.deferred.is_empty() {
             self.turn.changes.clear(); // else what waits tells of them by number
+        } else {
+            self.turn.only_reads = false; // what waits is not in the replay any more
         }
         self.turn.learning.clear();
         self.turn.retries = 0;

@@ -384,8 +384,9 @@ impl Proxy {
         let door = self.door.load_full();
         let admitted = match admit(stream, peer, &door).await {
             Ok(Admission::Client(admitted)) => admitted,
-            Ok(Admission::Cancel { pid, secret }) => {
+            Ok(Admission::Cancel { stream, pid, secret }) => {
                 self.cancels.deliver(pid, &secret).await;
+                drop(stream);
                 return None;
             }
             Ok(Admission::Gone) => return None,

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 use smallvec::SmallVec;
@@ -168,9 +168,13 @@ impl Resting {
         if let Some(woke) = asked(&self.cancel, cx, false) {
             return Poll::Ready(woke);
         }
-        match ready!(self.stream.poll_readable(cx)) {
-            Ok(()) => Poll::Ready(Woke::Data),
-            Err(_) => Poll::Ready(Woke::Gone),
+        match self.stream.poll_readable(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(Woke::Data),
+            Poll::Ready(Err(_)) => Poll::Ready(Woke::Gone),
+            Poll::Pending => {
+                self.cancel.answer_early(false);
+                Poll::Pending
+            }
         }
     }
 }

@@ -37,8 +37,10 @@ const PROTOCOL_3: u32 = 3 << 16;
 pub enum Admission {
     /// A client that proved who it is. Boxed: most of the time is spent with it.
     Client(Box<Admitted>),
-    /// A request to cancel another session's statement. No answer is due; the connection is closed.
+    /// A request to cancel another session's statement. No answer is due.
     Cancel {
+        /// The socket: to be closed when the request has been delivered, for that is what its sender waits for.
+        stream: Option<Stream>,
         /// The session's number.
         pid: u32,
         /// Its key, 4 to 256 bytes.
@@ -139,7 +141,9 @@ struct Guest<'a> {
 impl Guest<'_> {
     async fn run(&mut self) -> Result<Admission, End> {
         match self.first_packet().await? {
-            Packet::Cancel { pid, secret } => Ok(Admission::Cancel { pid, secret }),
+            Packet::Cancel { pid, secret } => {
+                Ok(Admission::Cancel { stream: self.stream.take(), pid, secret })
+            }
             Packet::Startup(startup) => self.log_in(startup).await,
             // A second request is, as for PostgreSQL, a version that does not exist.
             Packet::Ssl => Err(self.known(unsupported(1234, 5679))),

@@ -42,7 +42,8 @@ impl Client {
                         self.read_more().await
                     } else if self.x.is_drained() {
                         self.after_drain().await;
-                        if self.inbuf.is_empty() {
+                        // A Parse that came by itself waits for its Bind, in a transaction too.
+                        if self.inbuf.is_empty() && self.turn.deferred.is_empty() {
                             self.end_turn();
                             return Flow::Continue;
                         }
@@ -109,7 +110,11 @@ impl Client {
             if slot.is_killed(cx) {
                 return Poll::Ready(Ok(0));
             }
-            tokio_util::io::poll_read_buf(Pin::new(&mut *stream), cx, inbuf)
+            let read = tokio_util::io::poll_read_buf(Pin::new(&mut *stream), cx, inbuf);
+            if read.is_pending() {
+                slot.answer_early(false);
+            }
+            read
         });
         let read = match limit {
             Some(limit) => match Box::pin(tokio::time::timeout(limit, read)).await {
@@ -152,7 +157,11 @@ impl Client {
                 if slot.is_killed(cx) {
                     return Poll::Ready(Event::ClientGone); // as if it had gone by itself
                 }
-                x.poll(cx, stream, inbuf, server, (want_client, Watch::Answers))
+                let event = x.poll(cx, stream, inbuf, server, (want_client, Watch::Answers));
+                if event.is_pending() && x.up.is_empty() {
+                    slot.answer_early(x.is_waiting_for_server());
+                }
+                event
             });
             let event = match self.config.timeouts.query {
                 Some(limit) => {

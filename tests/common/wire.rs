@@ -160,7 +160,8 @@ impl Wire {
         }
     }
 
-    async fn send(&mut self) {
+    /// Sends what was written.
+    pub async fn send(&mut self) {
         let out = self.out.split();
         self.stream.write_all(&out).await.unwrap();
         self.stream.flush().await.unwrap();
