@@ -110,6 +110,65 @@ async fn psql_feels_at_home() {
     assert_eq!(chained, "BEGIN\n1\nROLLBACK\n");
 }
 
+/// psql's features, pg_dump | pg_restore in three formats, pgbench's TPC-B in three protocols: what the suites of drivers
+/// run of PostgreSQL's own programs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_programs_of_postgresql_cannot_tell_the_difference() {
+    let front = Front::plain(0, Changes::default()).await;
+    front.herd.primary(0).sql("create database tools template template0").await;
+    let entry = "[[database]]\nname = \"app\"";
+    let port = front.herd.shards[0].primary.port;
+    let any = format!(
+        "[[user]]\nname = \"postgres\"\npassword = \"postgres\"\n[[database]]\nname = \"*\"\n\
+         control = {{ user = \"postgres\", password = \"postgres\", probe_timeout_ms = 20000 }}\n\
+         [[database.shard]]\nname = \"only\"\n\
+         servers = [{{ host = \"127.0.0.1\", port = {port} }}]\n{entry}"
+    );
+    front.reconfigure(entry, &any);
+    front.admin().await.batch_execute("RELOAD").await.unwrap();
+    let program = "PGPASSWORD=postgres exec bash scripts/driver_suites/programs/tools.sh";
+    let mut shell = Command::new("bash");
+    shell.args(["-c", program]).env("PGHOST", "127.0.0.1").env("PGPORT", front.port.to_string());
+    shell.env("PGUSER", "postgres").env("PGDATABASE", "tools");
+    let told = text(&run(&mut shell, &front).await);
+    let good = told.lines().filter(|line| line.starts_with("ok ")).count();
+    assert!(good == 25 && !told.contains("not ok"), "{good} of 25:\n{told}");
+}
+
+/// What a program prints on the server itself and through the proxy.
+async fn prints_the_same(front: &Front, program: &str) {
+    let python = format!("{ROOT}/target/venv/bin/python");
+    let on = async |port: u16| {
+        let mut command = Command::new(&python);
+        command
+            .arg(program)
+            .env("DATABASE_URL", format!("postgres://app:app@127.0.0.1:{port}/app"))
+            .current_dir(ROOT)
+            .stdin(Stdio::null());
+        let output = command.output().await;
+        let output =
+            output.unwrap_or_else(|e| panic!("{python}: {e}; run ./test.sh, which installs what tests need"));
+        let told = text(&output);
+        assert!(output.status.success(), "{program}: {told}");
+        told
+    };
+    let alone = on(front.herd.primary(0).port).await;
+    assert!(alone.lines().count() > 10, "{alone}");
+    assert_eq!(alone, on(front.port).await, "{program}; left: the server, right: the proxy");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlalchemy_cannot_tell_the_difference() {
+    let front = Front::plain(0, Changes { pool: "size = 2", ..Changes::default() }).await;
+    prints_the_same(&front, "tests/drivers/on_sqlalchemy.py").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn django_migrates_there_and_back_and_cannot_tell_the_difference() {
+    let front = Front::plain(0, Changes { pool: "size = 2", ..Changes::default() }).await;
+    prints_the_same(&front, "tests/drivers/on_django.py").await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_password_and_an_unknown_user_look_the_same() {
     let front = Front::demo(0, Changes::default()).await;

@@ -25,12 +25,21 @@ psql <<<"select 'select ' || g from generate_series(1, 3) g \gexec" | same 'psql
 psql <<<"select a, b, 1 from tools.t \crosstabview" | same 'psql \crosstabview' $'1|1|\n2||1'
 psql -v FETCH_COUNT=3 -c 'select generate_series(1, 7)' | same 'psql FETCH_COUNT' $'1\n2\n3\n4\n5\n6\n7'
 psql -v ON_ERROR_ROLLBACK=on <<<$'begin;\nselect 1/0;\nselect 2;\ncommit;' | same 'psql ON_ERROR_ROLLBACK' $'ERROR:  division by zero\n2'
-timeout 1.5 psql -h "$PGHOST" <<<$'select 3 \\watch 1' 2>/dev/null | grep -cx ' *3' | same 'psql \watch' 2
+timeout 20 psql -h "$PGHOST" <<<$'select 3 \\watch 0.2' 2>/dev/null | grep -x -m 2 ' *3' | wc -l | same 'psql \watch' 2
 psql -1 -v ON_ERROR_STOP=1 -c 'insert into tools.t values (3)' -c 'select 1/0' >/dev/null
 psql -c 'select count(*) from tools.t' | same 'psql --single-transaction' 2
 printf 'new\nnew\n' | psql -c "create role tools_user" -c 'drop role tools_user' | same 'psql roles' ''
 psql -c 'select 1; select 2' -c $'begin; insert into tools.t values (4); rollback' -c 'select count(*) from tools.t' | same 'psql several statements' $'1\n2\n2'
 psql <<<$'select 5 as five \\gset\nselect :five + 1;' | same 'psql \gset' 6
+
+psql <<<$'select 1/0;\n\\errverbose' | sed -n 2p | same 'psql \errverbose' 'ERROR:  22012: division by zero'
+psql <<<$'\\timing on\nselect 7;' | sed 's/[0-9.]* ms.*/ms/' | same 'psql \timing' $'7\nTime: ms'
+psql -c '\dt+ tools.*' | cut -d'|' -f1-4 | same 'psql \dt+' 'tools|t|table|postgres'
+printf 'large' >"$tmp/large"
+psql <<<"\lo_import $tmp/large
+\lo_export :LASTOID $tmp/exported
+\lo_unlink :LASTOID" >/dev/null
+same 'psql \lo_import, \lo_export' large <"$tmp/exported"
 
 for format in custom plain directory; do
     psql -d postgres -c "drop database if exists tools_$format" -c "create database tools_$format"
