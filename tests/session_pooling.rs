@@ -165,6 +165,21 @@ async fn names_of_prepared_statements_are_the_servers_own() {
     both.query("rollback").await;
     both.query(seen).await;
     both.same(|w| w.run("q", &["13"])).await;
+    // Transactions' own ends, by name: the server has to know them as well.
+    both.same(|w| w.parse("b", "begin").parse("c", "commit").describe("c").parse("d", "rollback").sync())
+        .await;
+    for end in ["c", "d", "c"] {
+        both.same(|w| w.run("b", &[])).await;
+        both.same(|w| w.run("q", &["12"])).await;
+        both.same(|w| w.run(end, &[])).await;
+    }
+    both.same(|w| w.parse("c", "commit").sync()).await; // 42P05
+    both.query(seen).await;
+    both.same(|w| w.run("b", &[])).await;
+    both.query("execute q (14); select 1/0").await;
+    both.same(|w| w.run("c", &[])).await; // ROLLBACK
+    both.same(|w| w.close("b").close("c").close("d").sync()).await;
+    both.same(|w| w.run("c", &[])).await;
     // What takes names away.
     both.extended("deallocate r", &[]).await;
     both.query("deallocate r").await; // 26000

@@ -18,7 +18,7 @@ CONFIG = """\
 [proxy]
 listen = ["127.0.0.1:{port}"]
 [pool]
-size = 20
+size = {size}
 queue_timeout_ms = 20000
 [[database]]
 name = "*"
@@ -60,7 +60,9 @@ class Target:
             self.start_proxy()
 
     def start_proxy(self):
-        text = CONFIG.format(port=self.port, mode=self.mode, server=self.server)
+        # In session mode each client has a server: asyncpg's pools alone have more than 20.
+        size = 60 if self.mode == "session" else 20
+        text = CONFIG.format(size=size, port=self.port, mode=self.mode, server=self.server)
         for role, password in ROLES.items():
             text += f'[[user]]\nname = "{role}"\npassword = "{password}"\n'
         file = self.dir / "proxy.toml"

@@ -132,12 +132,11 @@ impl Client {
     pub(super) fn is_proxys_own(&self, statement: &ClientStatement) -> bool {
         let Some(parsed) = &statement.statement else { return true };
         match parsed.kind() {
-            Kind::Empty
-            | Kind::Begin(_)
-            | Kind::Commit { .. }
-            | Kind::Rollback { .. }
-            | Kind::Virtual(_)
-            | Kind::Command(_) => true,
+            Kind::Empty | Kind::Virtual(_) | Kind::Command(_) => true,
+            // Where names are the server's own it has to know these too: it may be the one to execute them.
+            Kind::Begin(_) | Kind::Commit { .. } | Kind::Rollback { .. } => {
+                statement.name.is_empty() || !self.owns_names()
+            }
             Kind::Deallocate(_) => !self.owns_names(),
             Kind::Listen(_) | Kind::Unlisten(_) => self.hears_by_hub(),
             Kind::Reset(name) => {
