@@ -6,6 +6,7 @@
 
 mod common;
 
+use bytes::{BufMut, BytesMut};
 use common::{Changes, Front, Pair, Wire};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -190,4 +191,97 @@ async fn what_came_before_an_error_is_answered_as_by_one_server() {
     }
     let shown = wrong.iter().take(50).cloned().collect::<String>();
     assert!(wrong.is_empty(), "{} of {}\n{shown}", wrong.len(), 400 * size());
+}
+
+/// Bodies that are whole and such as a driver sends.
+fn honest(rng: &mut StdRng) -> (u8, Vec<u8>) {
+    let mut body = BytesMut::new();
+    let name = of(&[&b"\0"[..], b"s\0", b"none\0"], rng);
+    let tag = of(b"QPPBBBBDCEHSF", rng);
+    match tag {
+        b'Q' => body.put_slice(b"select 1\0"),
+        b'P' => {
+            body.put_slice(of(&[&b"\0"[..], b"new\0"], rng));
+            body.put_slice(b"select $1::int\0\0\x01\0\0\0\x17");
+        }
+        b'B' => {
+            body.put_slice(b"\0");
+            body.put_slice(name);
+            body.put_slice(of(
+                &[&b"\0\0\0\x01\0\0\0\x011\0\0"[..], b"\0\x01\0\x01\0\x01\0\0\0\x04\0\0\0\x01\0\x01\0\x01"],
+                rng,
+            ));
+        }
+        b'D' | b'C' => {
+            body.put_slice(b"S");
+            body.put_slice(name);
+        }
+        b'E' => body.put_slice(b"\0\0\0\0\0"),
+        b'F' => body.put_slice(b"\0\0\0\xd4\0\x01\0\x01\0\x01\0\0\0\x04\0\0\0\x01\0\x01"),
+        _ => {}
+    }
+    (tag, body.to_vec())
+}
+
+/// The same with a byte or two too many, too few, or other.
+fn broken(rng: &mut StdRng) -> (u8, Vec<u8>) {
+    let (tag, mut body) = honest(rng);
+    match rng.random_range(0..4) {
+        0 => body.truncate(rng.random_range(0..=body.len())),
+        1 => (0..rng.random_range(1..4)).for_each(|_| body.push(of(&[0, 1, b'x', 0xff], rng))),
+        _ if body.is_empty() => body.push(0),
+        2 => {
+            let at = rng.random_range(0..body.len());
+            body[at] = of(&[0, 1, 2, b'S', b'x', 0x7f, 0x80, 0xff], rng);
+        }
+        _ => drop(body.remove(rng.random_range(0..body.len()))),
+    }
+    (tag, body)
+}
+
+/// Errors by severity and code: the words may differ.
+fn codes(words: &[String]) -> Vec<&str> {
+    words.iter().map(|word| word.split(':').next().unwrap_or_default()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_is_not_what_its_type_promises_is_an_error_like_any_other() {
+    let front = Front::plain(0, Changes { pool: "size = 2\nmin_idle = 0", ..Changes::default() }).await;
+    let app = front.herd.primary(0).connect_app().await;
+    app.batch_execute("create table u (i int)").await.unwrap();
+    front.admin().await.simple_query("reload").await.unwrap();
+    let server = front.herd.primary(0).port;
+    let (mut wrong, mut errors) = (Vec::new(), 0);
+    for n in 0..600 * size() {
+        let mut rng = StdRng::seed_from_u64(seed() + n);
+        let mut pair = Pair::connect(server, front.port, &[]).await;
+        let (before, (tag, body)) = (rng.random_range(0..5), broken(&mut rng));
+        for wire in [&mut pair.one, &mut pair.proxy] {
+            wire.parse("s", "select $1::int + 1").sync();
+            match before {
+                0 => wire.query("begin"),
+                1 => wire.query("begin; select 1"),
+                2 => wire.parse("", "insert into u values (1)").bind("", "", &[]).execute("", 0),
+                3 => wire.parse("t", "select 1").describe("t"),
+                _ => wire,
+            };
+            wire.frame(tag, &body, 0);
+            wire.bind("", "s", &["1"]).execute("", 0).sync().query("select 'after'");
+        }
+        let (one, proxy) = tokio::join!(pair.one.answers_to_mark(), pair.proxy.answers_to_mark());
+        errors += one.iter().filter(|word| word.contains("08P01")).count();
+        // Of a value that is cut short and is no text either, one or the other is told.
+        let told = |words: &[String]| codes(words).join(", ").replace("ERROR 22021", "ERROR 08P01");
+        if told(&one) != told(&proxy) {
+            let shown = body.escape_ascii();
+            wrong.push(format!(
+                "seed {}: after {before}: {} {shown}\none server: {one:?}\nthe proxy:  {proxy:?}\n",
+                seed() + n,
+                char::from(tag)
+            ));
+        }
+    }
+    let shown = wrong.iter().take(8).cloned().collect::<String>();
+    assert!(wrong.is_empty(), "{} of {}\n{shown}", wrong.len(), 600 * size());
+    assert!(errors > 100, "{errors}");
 }

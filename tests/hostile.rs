@@ -7,6 +7,8 @@
 #[path = "hostile/attack.rs"]
 mod attack;
 mod common;
+#[path = "hostile/doors.rs"]
+mod doors;
 #[path = "hostile/mutate.rs"]
 mod mutate;
 #[path = "hostile/oracle.rs"]
@@ -16,15 +18,18 @@ mod script;
 #[path = "hostile/victim.rs"]
 mod victim;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use attack::{Ending, attack};
-use common::{Changes, Front, Herd, create_demo_tables};
+use common::{Changes, Front, Herd, Pg, Raw, create_demo_tables};
 use mutate::{messages, mutated};
 use oracle::Oracle;
+use pgherd::wire::FrontendWriter;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use script::{committing, conversations};
+use script::{Conversation, committing, conversations, sharded};
+use tokio_rustls::{TlsConnector, rustls};
 use victim::{Victims, check_whole, prepare};
 
 static PANICS: AtomicUsize = AtomicUsize::new(0);
@@ -103,6 +108,58 @@ async fn lengths_that_cannot_be_are_refused_at_once() {
     check_whole(&front).await;
 }
 
+/// A certificate for `localhost`: what the configuration needs of it, and who trusts it.
+fn certificate(dir: &std::path::Path) -> (String, TlsConnector) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (cert, key) = (dir.join("cert.pem"), dir.join("key.pem"));
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let lines = format!("[tls]\ncert = \"{}\"\nkey = \"{}\"", cert.display(), key.display());
+    (lines, TlsConnector::from(Arc::new(config)))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_is_said_at_the_door_or_inside_tls_harms_nobody() {
+    count_panics();
+    let dir = tempfile::tempdir().unwrap();
+    let (lines, tls) = certificate(dir.path());
+    let changes = Changes { proxy: String::leak(lines), pool: POOL, ..Changes::default() };
+    let front = Front::demo(0, changes).await;
+    prepare(&front).await;
+    let victims = Victims::start(&front, 2).await;
+    let mut aimed_at = Raw::connect(&front).await;
+    let seed = std::env::var("PGHERD_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(0u64);
+    for n in 0..300 * size() as u64 {
+        let mut rng = StdRng::seed_from_u64(seed + n);
+        let what = format!("seed {}", seed + n);
+        match n % 3 {
+            0 => {
+                let bytes = doors::greeting(&aimed_at.key, &mut rng);
+                // A key that is almost the right one cancels nothing.
+                aimed_at.out.put_query(b"select 'mine' from pg_sleep(0.002)");
+                let (_, answer) =
+                    tokio::join!(attack(front.port, &bytes, Ending::HalfOpen, &what), aimed_at.ask());
+                assert_eq!(answer, "T mine SELECT_1 /I", "{what}: {}", bytes.escape_ascii());
+            }
+            1 => attack(front.port, &doors::login(&mut rng), Ending::HalfOpen, &what).await,
+            _ => attack::attack_in_tls(front.port, &doors::session(&mut rng), &tls, &what).await,
+        }
+    }
+    drop(aimed_at);
+    let checked = victims.stop().await;
+    check_whole(&front).await;
+    assert_eq!(PANICS.load(Relaxed), 0);
+    assert!(checked > 100, "{checked}");
+}
+
 /// The proxy of one shard, which refuses nothing of SQL, beside a server alone with the same tables.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changed_conversations_commit_what_they_would_on_one_server_and_leave_nothing_behind() {
@@ -114,23 +171,43 @@ async fn changed_conversations_commit_what_they_would_on_one_server_and_leave_no
     let front = Front::over(herd, false, Changes { pool: POOL, ..Changes::default() }).await;
     prepare(&front).await;
     let alone = alone.shards.into_iter().next().unwrap().primary;
+    let all = conversations()
+        .into_iter()
+        .filter(|(name, _)| !["encryption asked for", "login with a password"].contains(name))
+        .chain(committing());
+    compare(front, alone, all.collect(), 400).await;
+}
+
+/// The proxy of three shards with tables of every placement, beside a server alone that has all rows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changed_conversations_over_shards_are_answered_as_by_one_server_or_refused() {
+    count_panics();
+    let (herd, alone) = tokio::join!(Herd::start(3, 0), Herd::start(1, 0));
+    create_demo_tables(&herd, 1).await;
+    create_demo_tables(&alone, 0).await;
+    alone.sql("alter table users alter partition_key set default 'A'").await;
+    let front = Front::over(herd, true, Changes { pool: POOL, ..Changes::default() }).await;
+    prepare(&front).await;
+    let alone = alone.shards.into_iter().next().unwrap().primary;
+    compare(front, alone, sharded(), 250).await;
+}
+
+/// So many changed conversations, while honest clients are at work.
+async fn compare(front: Front, alone: Pg, all: Vec<(&'static str, Conversation)>, count: u64) {
     alone.sql("insert into users (user_id, name, email, partition_key) select 'victim_' || n, '0', 'e', 'A' from generate_series(0, 7) n").await;
     let oracle = Oracle::new(&front, alone).await;
     let victims = Victims::start(&front, 2).await;
     // Without the startup packet: the login is left whole.
-    let all: Vec<_> = conversations()
-        .into_iter()
-        .filter(|(name, _)| !["encryption asked for", "login with a password"].contains(name))
-        .chain(committing())
-        .map(|(name, conversation)| (name, messages(&conversation)[1..].to_vec()))
-        .collect();
+    let without = |(name, conversation)| (name, messages(&conversation)[1..].to_vec());
+    let all: Vec<(&str, Vec<Vec<u8>>)> = all.into_iter().map(without).collect();
     let others: Vec<_> = all.iter().flat_map(|(_, messages)| messages.clone()).collect();
     let seed = std::env::var("PGHERD_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(0u64);
     let (mut same, mut refused) = (0, 0);
-    for n in 0..400 * size() as u64 {
+    for n in 0..count * size() as u64 {
         let mut rng = StdRng::seed_from_u64(seed + n);
         let (name, messages) = &all[rng.random_range(0..all.len())];
-        let bytes = mutated(messages, &others, &mut rng);
+        let mut bytes = mutated(messages, &others, &mut rng);
+        bytes.extend_from_slice(b"S\0\0\0\x04"); // what is whole comes to its end before the client leaves
         match oracle.ask(&front, &bytes, &format!("{name}, seed {}", seed + n)).await {
             true => same += 1,
             false => refused += 1,

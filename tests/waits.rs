@@ -109,3 +109,34 @@ async fn the_system_looks_after_idle_peers_on_both_sides() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_statement_over_all_shards_that_runs_too_long_is_ended_on_each_of_them() {
+    let front = Front::demo(0, Changes { timeouts: "query_ms = 700", ..Changes::default() }).await;
+    let (client, admin) = (front.connect().await, front.admin().await);
+    for user in ["user_1", "user_4", "user_2"] {
+        let sql = format!("insert into users (user_id, name, email) values ('{user}', 'n', 'e')");
+        client.batch_execute(&sql).await.unwrap();
+    }
+    let long = "select user_id from users where pg_sleep(120) is not null";
+    for _ in 0..2 {
+        let (code, message) = timeout(PATIENCE, failure(&client, long)).await.unwrap();
+        assert_eq!(code, "57014", "{message}");
+        let prepared = timeout(PATIENCE, client.query(long, &[])).await.unwrap().unwrap_err();
+        assert_eq!(prepared.code().map(|c| c.code()), Some("57014"), "{prepared:?}");
+    }
+    for shard in &front.herd.shards {
+        eventually("nothing of it runs", PATIENCE, async || {
+            let busy = "select count(*) from pg_stat_activity where usename = 'app' and state = 'active'";
+            (shard.primary.sql(busy).await == ["0"]).then_some(())
+        })
+        .await;
+    }
+    eventually("no server is lent", PATIENCE, async || {
+        (rows(&admin, "select sum(in_use) from pgherd.pools").await == ["0"]).then_some(())
+    })
+    .await;
+    let mut users = rows(&client, "select user_id from users").await;
+    users.sort();
+    assert_eq!(users, ["user_1", "user_2", "user_4"]);
+}

@@ -13,7 +13,9 @@ use crate::cluster::{Leased, Need};
 use crate::exec::Expect;
 use crate::route::{Access, Asks, Route, Target};
 use crate::shard::ShardId;
-use crate::wire::{BackendWriter, ClientFacing, ErrorReport, FrontendWriter, SqlState, WireError, peek_head};
+use crate::wire::{
+    BackendWriter, ClientFacing, ErrorReport, FrontendWriter, SqlState, WireError, parse_empty, peek_head,
+};
 
 /// The longest CopyData, bytes. Source: `PQ_LARGE_MESSAGE_LIMIT` in libpq.h.
 const MAX_COPY_DATA: usize = 0x3fff_ffff;
@@ -239,9 +241,14 @@ impl Client {
         else {
             return Ok(Fed::Next);
         };
-        if matches!(tag, b'S' | b'H') && !body.is_empty() {
-            return Err(WireError::Malformed { message: "Sync or Flush", what: "its body should be empty" });
+        let fed = self.understand(tag, frame, body);
+        match fed {
+            Err(error @ WireError::Malformed { .. }) => Ok(self.on_malformed(tag, body, &error)),
+            fed => fed,
         }
+    }
+
+    fn understand(&mut self, tag: u8, frame: &[u8], body: &[u8]) -> Result<Fed, WireError> {
         match tag {
             b'X' => return Ok(Fed::Until(self.answer_first().unwrap_or(Step::End))),
             b'c' | b'f' => {
@@ -252,21 +259,25 @@ impl Client {
                 return Ok(Fed::Next);
             }
             b'S' if self.x.is_copy_in() => return Ok(Fed::Next), // ignored by a server that reads CopyData
-            b'S' => return Ok(self.on_sync()),
+            b'H' if self.x.is_copy_in() && !body.is_empty() => return Ok(Fed::Next),
+            b'S' => {
+                parse_empty("Sync", body)?;
+                return Ok(self.on_sync());
+            }
             _ => {}
         }
         if self.x.is_copy_in() && tag != b'H' {
             // A server would lose step with its client here and end the session.
-            return Err(WireError::Malformed {
-                message: "COPY",
-                what: "another message came instead of its data",
-            });
+            return Err(WireError::OutOfTurn { tag });
         }
         if self.x.is_skipping() && tag == b'Q' && std::mem::take(&mut self.turn.by_name) {
             return Ok(self.on_sync()); // what it executes could not be prepared here
         }
         if self.turn.skip || self.x.is_skipping() {
-            return Ok(Fed::Next); // up to Sync nobody answers
+            return match tag {
+                b'Q' | b'P' | b'B' | b'D' | b'E' | b'C' | b'H' | b'F' => Ok(Fed::Next), // up to Sync nobody answers
+                tag => Err(WireError::OutOfTurn { tag }),
+            };
         }
         if self.turn.barrier && !self.x.is_batch_open() {
             return Ok(Fed::Until(Step::Drain));
@@ -278,9 +289,12 @@ impl Client {
             b'D' => self.on_describe(body),
             b'E' => self.on_execute(body),
             b'C' => self.on_close(body),
-            b'H' => Ok(self.on_flush()),
+            b'H' => {
+                parse_empty("Flush", body)?;
+                Ok(self.on_flush())
+            }
             b'F' => Ok(self.on_function_call(frame)),
-            tag => Err(WireError::BadLength { tag, len: body.len() as u32 + 4 }),
+            tag => Err(WireError::OutOfTurn { tag }),
         }
     }
 
@@ -365,6 +379,12 @@ impl Client {
     }
 
     fn on_function_call(&mut self, frame: &[u8]) -> Fed {
+        if let Some(fed) = self.place_first() {
+            return fed;
+        }
+        if let Some(step) = self.settle_first() {
+            return Fed::Until(step);
+        }
         let Place::Database { served, .. } = &self.place else { return self.unsupported("function calls") };
         if !served.cluster.config().map.is_single() {
             return self.unsupported("the function-call protocol over several shards");

@@ -5,10 +5,13 @@ use bytes::BytesMut;
 use smallvec::SmallVec;
 
 use super::client::{Client, Deferred};
+use super::extended::no_statement;
 use super::feed::Fed;
 use super::txn::Txn;
 use crate::exec::Expect;
-use crate::wire::{BackendWriter, ClientFacing, ErrorReport, FrontendWriter};
+use crate::wire::{
+    BackendWriter, ClientFacing, ErrorReport, FrontendWriter, SqlState, WireError, names_of_bind,
+};
 
 /// A portal that no client can have: executing it makes a server fail in its turn.
 const REFUSED_PORTAL: &str = "pgherd refuses";
@@ -79,8 +82,67 @@ impl Client {
         Fed::Next
     }
 
+    /// A message whose body is not what its type promises: an error like any other, for where it ends is known.
+    pub(super) fn on_malformed(&mut self, tag: u8, body: &[u8], error: &WireError) -> Fed {
+        let mut report = error.report();
+        if report.code == SqlState::CHARACTER_NOT_IN_REPERTOIRE && self.vars.env.foreign_encoding {
+            let what = "a name of a prepared statement or portal that is not UTF-8";
+            report = ErrorReport::error(SqlState::FEATURE_NOT_SUPPORTED, format!("{what} is not supported"))
+                .with_hint("Use names of ASCII letters, or SET client_encoding = 'UTF8'.");
+        }
+        match tag {
+            b'Q' | b'F' | b'S' => self.refuse_whole(tag, &report),
+            b'B' => match names_of_bind(body) {
+                // The statement is looked for before values are read.
+                Some((_, name)) if self.statements.get(name).is_none() && !self.owns_names() => {
+                    if let Some(step) = self.settle_first() {
+                        return Fed::Until(step);
+                    }
+                    self.refuse_in_turn(&no_statement(name))
+                }
+                _ => self.refuse_in_turn(&report),
+            },
+            _ => self.refuse_in_turn(&report),
+        }
+    }
+
+    /// An error in the place of all that a message asked for, ReadyForQuery included.
+    fn refuse_whole(&mut self, tag: u8, report: &ErrorReport) -> Fed {
+        if self.turn.skip {
+            self.drop_deferred(0);
+        }
+        if let Some(step) = self.settle_first() {
+            return Fed::Until(step);
+        }
+        if self.turn.skip || self.x.is_skipping() {
+            // Sync, which ends what is skipped whatever else it is.
+            let mut bytes = BytesMut::new();
+            bytes.put_report(report);
+            self.record_error(report, None);
+            self.drop_deferred(0);
+            self.x.say(bytes.freeze());
+            return self.on_sync();
+        }
+        match self.place_first() {
+            Some(Fed::Next) if tag == b'S' => return self.refuse_whole(tag, report), // it ends what is skipped now
+            Some(fed) => return fed,
+            None => {}
+        }
+        if let Some(step) = self.settle_first() {
+            return Fed::Until(step); // what waited is owed now
+        }
+        if tag == b'S' {
+            self.intents_dropped();
+        }
+        self.refuse_simple(report);
+        if self.txn.is_none() && self.server.is_none() {
+            self.portals.clear();
+        }
+        Fed::Next
+    }
+
     /// What waits for a server goes to one. `Some`: it does not yet, and the error will be found again.
-    fn place_first(&mut self) -> Option<Fed> {
+    pub(super) fn place_first(&mut self) -> Option<Fed> {
         if self.turn.deferred.is_empty() {
             return None;
         }

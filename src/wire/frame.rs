@@ -3,6 +3,8 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::{ClientFacing, ErrorReport, SqlState};
+
 /// One whole message: its tag and its body without the 5 header bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
@@ -10,6 +12,41 @@ pub struct Frame {
     pub tag: u8,
     /// The body, without tag and length.
     pub body: Bytes,
+}
+
+/// What is wrong with a body, as far as a PostgreSQL server has words of its own for it.
+pub(super) const TOO_SHORT: &str = "it ends too early";
+pub(super) const NO_BYTE: &str = "it has no type";
+pub(super) const NO_ZERO: &str = "a string has no terminating zero";
+pub(super) const NOT_UTF8: &str = "a string is not UTF-8";
+pub(super) const TOO_LONG: &str = "bytes are left over at its end";
+pub(super) const BAD_FORMAT: &str = "a format code is neither 0 nor 1";
+
+impl ClientFacing for WireError {
+    fn sqlstate(&self) -> SqlState {
+        match self {
+            Self::Malformed { what, .. } if *what == NOT_UTF8 => SqlState::CHARACTER_NOT_IN_REPERTOIRE,
+            Self::Malformed { what, .. } if *what == BAD_FORMAT => SqlState::INVALID_PARAMETER_VALUE,
+            Self::Malformed { .. } | Self::BadLength { .. } | Self::OutOfTurn { .. } => {
+                SqlState::PROTOCOL_VIOLATION
+            }
+        }
+    }
+
+    fn report(&self) -> ErrorReport {
+        let words = match self {
+            Self::Malformed { what, .. } => match *what {
+                TOO_SHORT => Some("insufficient data left in message"),
+                NO_BYTE => Some("no data left in message"),
+                NO_ZERO => Some("invalid string in message"),
+                TOO_LONG => Some("invalid message format"),
+                NOT_UTF8 => Some("invalid byte sequence for encoding \"UTF8\""),
+                _ => None,
+            },
+            Self::BadLength { .. } | Self::OutOfTurn { .. } => None,
+        };
+        ErrorReport::error(self.sqlstate(), words.map_or_else(|| self.to_string(), str::to_owned))
+    }
 }
 
 /// The five header bytes of a message, read but not taken.
@@ -106,19 +143,19 @@ impl<'a> Cursor<'a> {
     }
 
     pub(super) fn take(&mut self, n: usize) -> Result<&'a [u8], WireError> {
-        let (head, tail) = self.rest.split_at_checked(n).ok_or(self.malformed("it ends too early"))?;
+        let (head, tail) = self.rest.split_at_checked(n).ok_or(self.malformed(TOO_SHORT))?;
         self.rest = tail;
         Ok(head)
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
-        let (head, tail) = self.rest.split_first_chunk().ok_or(self.malformed("it ends too early"))?;
+        let (head, tail) = self.rest.split_first_chunk().ok_or(self.malformed(TOO_SHORT))?;
         self.rest = tail;
         Ok(*head)
     }
 
     pub(super) fn u8(&mut self) -> Result<u8, WireError> {
-        self.array::<1>().map(|[b]| b)
+        self.array::<1>().map(|[b]| b).map_err(|_| self.malformed(NO_BYTE))
     }
 
     pub(super) fn u16(&mut self) -> Result<u16, WireError> {
@@ -138,7 +175,7 @@ impl<'a> Cursor<'a> {
     }
 
     pub(super) fn cstr(&mut self) -> Result<&'a [u8], WireError> {
-        let end = memchr::memchr(0, self.rest).ok_or(self.malformed("a string has no terminating zero"))?;
+        let end = memchr::memchr(0, self.rest).ok_or(self.malformed(NO_ZERO))?;
         let text = self.take(end)?;
         self.take(1)?;
         Ok(text)
@@ -146,10 +183,10 @@ impl<'a> Cursor<'a> {
 
     pub(super) fn utf8(&mut self) -> Result<&'a str, WireError> {
         let text = self.cstr()?;
-        std::str::from_utf8(text).map_err(|_| self.malformed("a string is not UTF-8"))
+        std::str::from_utf8(text).map_err(|_| self.malformed(NOT_UTF8))
     }
 
     pub(super) fn finish(self) -> Result<(), WireError> {
-        if self.rest.is_empty() { Ok(()) } else { Err(self.malformed("bytes are left over at its end")) }
+        if self.rest.is_empty() { Ok(()) } else { Err(self.malformed(TOO_LONG)) }
     }
 }

@@ -4,7 +4,7 @@
 use bytes::{BufMut, BytesMut};
 
 use super::WireError;
-use super::frame::Cursor;
+use super::frame::{BAD_FORMAT, Cursor, TOO_SHORT};
 
 /// A Parse message, borrowed from its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +122,21 @@ pub fn parse_bind(body: &[u8]) -> Result<BindView<'_>, WireError> {
     Ok(BindView { portal, statement, ..parse_bind_tail(at.remaining())? })
 }
 
+/// The portal's and the statement's name of a Bind message that is malformed otherwise.
+#[must_use]
+pub fn names_of_bind(body: &[u8]) -> Option<(&str, &str)> {
+    let mut at = Cursor::new(body, "Bind");
+    Some((at.utf8().ok()?, at.utf8().ok()?))
+}
+
+/// Reads the body of a message that has none.
+///
+/// # Errors
+/// [`WireError::Malformed`] if there is one.
+pub fn parse_empty(message: &'static str, body: &[u8]) -> Result<(), WireError> {
+    Cursor::new(body, message).finish()
+}
+
 /// Reads what follows the two names in a Bind message; see [`BindView::tail`].
 ///
 /// # Errors
@@ -138,8 +153,7 @@ pub fn parse_bind_tail(tail: &[u8]) -> Result<BindView<'_>, WireError> {
         match at.i32()? {
             -1 => {}
             len => {
-                let len =
-                    usize::try_from(len).map_err(|_| at.malformed("a parameter's length is negative"))?;
+                let len = usize::try_from(len).map_err(|_| at.malformed(TOO_SHORT))?;
                 at.take(len)?;
             }
         }
@@ -153,7 +167,7 @@ fn formats<'a>(at: &mut Cursor<'a>) -> Result<&'a [u8], WireError> {
     let count = usize::from(at.u16()?);
     let formats = at.take(count * 2)?;
     if formats.chunks_exact(2).any(|f| f != [0, 0] && f != [0, 1]) {
-        return Err(at.malformed("a format code is neither 0 nor 1"));
+        return Err(at.malformed(BAD_FORMAT));
     }
     Ok(formats)
 }

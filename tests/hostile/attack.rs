@@ -6,6 +6,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 /// Longest time in which a session that got an end of input must be over.
 const OVER: Duration = Duration::from_secs(30);
@@ -56,6 +58,24 @@ pub(crate) async fn attack(port: u16, bytes: &[u8], ending: Ending, what: &str) 
     if ending != Ending::Close {
         stream.set_zero_linger().unwrap();
     }
+}
+
+/// The same inside TLS, asked for in the usual way: all is said, then that no more will be, and all that comes is read.
+pub(crate) async fn attack_in_tls(port: u16, bytes: &[u8], tls: &TlsConnector, what: &str) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    stream.write_all(&[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f]).await.unwrap();
+    assert_eq!(stream.read_u8().await.unwrap(), b'S');
+    let name = ServerName::try_from("localhost").unwrap();
+    let stream = tls.connect(name, stream).await.unwrap();
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let send = async {
+        drop(writer.write_all(bytes).await);
+        drop(writer.shutdown().await);
+    };
+    let mut sink = vec![0; 16 << 10];
+    let read = async { while matches!(reader.read(&mut sink).await, Ok(n) if n > 0) {} };
+    let both = timeout(OVER, async { tokio::join!(send, read) }).await;
+    assert!(both.is_ok(), "the session is not over after {OVER:?}: {what}\n{}", bytes.escape_ascii());
 }
 
 trait IsOver {

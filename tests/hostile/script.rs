@@ -133,6 +133,51 @@ pub(crate) fn conversations() -> Vec<(&'static str, Conversation)> {
     all
 }
 
+/// Conversations over tables whose rows are on several shards: by key, over all of them, in transactions that stay on
+/// one shard and that do not.
+pub(crate) fn sharded() -> Vec<(&'static str, Conversation)> {
+    let insert = |user: &str, name: &str| {
+        format!("insert into users (user_id, name, email) values ('{user}', '{name}', 'e')")
+    };
+    let mine = "select user_id, name from users where user_id like 'user%'";
+    let mut all = Vec::new();
+    let mut make = |name, fill: &dyn Fn(&mut Conversation)| {
+        let mut conversation = Conversation::default();
+        conversation.add(|out| out.put_slice(&startup()));
+        fill(&mut conversation);
+        all.push((name, conversation));
+    };
+    // user_1, user_4 and user_2 are on shards 1, 2 and 3.
+    make("sharded, simple", &|c| {
+        c.query(&insert("user_1", "a")).query(&insert("user_4", "b")).query(&insert("user_2", "c"));
+        c.query(mine).query("update users set name = 'd' where user_id = 'user_4'");
+        c.query("select name from users where user_id = 'user_4'").query(mine);
+        c.query("update users set name = 'x' where name = 'd'").query("select count(*) from users");
+    });
+    make("sharded, extended", &|c| {
+        c.run("", &insert("user_1", "a"), 0).sync().run("s", &insert("user_4", "b"), 0).sync();
+        c.run("f", mine, 0).sync().run("", "select name from users where user_id = 'user_1'", 0);
+        c.run("", "select name from users where user_id = 'user_4'", 0).sync();
+        c.run("", mine, 0).run("", "select 1 / (length(name) - 1) from users where user_id = 'user_1'", 0);
+        c.sync().run("", &insert("user_2", "c"), 0).sync().query(mine);
+    });
+    make("sharded, transactions", &|c| {
+        c.query("begin").query(&insert("user_1", "a")).query("savepoint s").query(&insert("user_1", "b"));
+        c.query("rollback to s").query("select name from users where user_id = 'user_1'").query("commit");
+        c.query("begin").query(&insert("user_4", "c")).query(&insert("user_2", "d")).query("commit");
+        c.run("", "begin", 0).run("", &insert("user_2", "e"), 0).run("", "commit", 0).sync();
+        c.query("begin").run("", mine, 0).sync().query("rollback").query(mine);
+    });
+    make("sharded, beside a single table", &|c| {
+        c.query("insert into audit_log (user_id, action) values ('user_1', 'a')");
+        c.query(&format!("{}; {}", insert("user_1", "a"), insert("user_1", "b")));
+        c.query("select user_id, action from audit_log").query(mine);
+        c.run("", "insert into audit_log (user_id, action) values ('user_4', 'b')", 0).sync();
+        c.query("select code from countries where code = 'none'");
+    });
+    all
+}
+
 /// Conversations that commit: what is left of them when they are changed is what one server would have.
 pub(crate) fn committing() -> Vec<(&'static str, Conversation)> {
     const INSERT: &str = "insert into audit_log (user_id, action) values";
