@@ -118,7 +118,9 @@ async fn a_statement_over_all_shards_that_runs_too_long_is_ended_on_each_of_them
         let sql = format!("insert into users (user_id, name, email) values ('{user}', 'n', 'e')");
         client.batch_execute(&sql).await.unwrap();
     }
-    let long = "select user_id from users where pg_sleep(120) is not null";
+    let holder = front.herd.primary(1).connect().await;
+    holder.batch_execute("begin; lock table users in access exclusive mode").await.unwrap();
+    let long = "select user_id from users";
     for _ in 0..2 {
         let (code, message) = timeout(PATIENCE, failure(&client, long)).await.unwrap();
         assert_eq!(code, "57014", "{message}");
@@ -136,6 +138,7 @@ async fn a_statement_over_all_shards_that_runs_too_long_is_ended_on_each_of_them
         (rows(&admin, "select sum(in_use) from pgherd.pools").await == ["0"]).then_some(())
     })
     .await;
+    holder.batch_execute("rollback").await.unwrap();
     let mut users = rows(&client, "select user_id from users").await;
     users.sort();
     assert_eq!(users, ["user_1", "user_2", "user_4"]);
