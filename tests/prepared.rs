@@ -474,15 +474,8 @@ async fn sql_prepare_and_execute_need_no_server_of_their_own() {
     )
     .await;
     let admin = world.front.admin().await;
-    // What it cannot do is said.
     let client = world.front.connect().await;
     client.batch_execute("prepare p as select 1 as one").await.unwrap();
-    for sql in ["create table made as execute p", "begin; execute p; commit"] {
-        let refused = client.simple_query(sql).await.unwrap_err();
-        assert_eq!(refused.code().map(|code| code.code()), Some("0A000"), "{sql}: {refused}");
-    }
-    let refused = client.query("execute p", &[]).await.unwrap_err();
-    assert_eq!(refused.code().map(|code| code.code()), Some("0A000"), "{refused}");
     // A server is kept for what it alone knows, until that is gone.
     client.batch_execute("create type mine as (i int)").await.unwrap();
     client.batch_execute("prepare mine (mine) as select ($1).i").await.unwrap();
@@ -533,6 +526,87 @@ async fn sql_and_the_protocol_share_the_names_of_prepared_statements() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn execute_stands_wherever_one_server_takes_it() {
+    let mut world = World::start(TWO).await;
+    world.ddl("insert into t values (1, 'one'), (2, 'two')", false).await;
+    let mut pair = world.pair().await;
+    let steps: &[fn(&mut Wire) -> &mut Wire] = &[
+        |w| w.query("prepare p (int) as select i, j from t where i = $1"),
+        |w| w.parse("q", "insert into t values ($1::int, 'new') returning i").sync(),
+        // Among other statements of one query.
+        |w| w.query("execute p(1); select 3; execute q(4); execute p(2)"),
+        |w| w.query("begin; execute q(1 + 4); execute p(5); rollback; execute p(5)"),
+        |w| w.query("set work_mem = '3MB'; execute p(1); show work_mem; reset work_mem"),
+        |w| w.query("select 1; execute q(6); select 1/0"),
+        |w| w.query("execute p(1, 2); select 1"),
+        |w| w.query("select 1; execute none"),
+        |w| w.query("prepare r as select 7; execute r; execute p(1); deallocate r; execute r"),
+        // In the extended protocol.
+        |w| w.parse("", "execute p(1)").bind("", "", &[]).describe_portal("").execute("", 0).sync(),
+        |w| w.parse("x", "EXECUTE p (1 + 1)").describe("x").sync(),
+        |w| w.run("x", &[]),
+        |w| w.run("x", &[]).run("x", &[]),
+        |w| w.parse("", "explain (costs off) execute q(1)").describe("").run("", &[]),
+        |w| w.parse("", "execute q(8)").bind("", "", &[]).execute("", 0).parse("", "select 9").sync(),
+        |w| w.parse("", "execute none").run("", &[]),
+        |w| w.parse("", "execute p(1)").bind("", "", &["1"]).execute("", 0).sync(),
+        // In a transaction, also one that has failed.
+        |w| w.query("begin"),
+        |w| w.query("create temp table passing on commit drop as execute p(1)"),
+        |w| w.query("table passing; execute p(2)"),
+        |w| w.run("x", &[]),
+        |w| w.query("select 1/0"),
+        |w| w.query("execute p(1); select 1"),
+        |w| w.run("x", &[]),
+        |w| w.query("rollback"),
+        |w| w.run("x", &[]),
+        // The name is gone.
+        |w| w.query("deallocate p"),
+        |w| w.query("select 1; execute p(1)"),
+        |w| w.query("create table made as execute p(1)"),
+        |w| w.parse("", "execute p(1)").run("", &[]),
+    ];
+    // Tables made of it: one client after the other, for they have the same name.
+    let tables: &[fn(&mut Wire) -> &mut Wire] = &[
+        |w| w.query("create table made (a) as execute p(1)"),
+        |w| {
+            w.query("table made; drop table made; create table made as execute p(2) with no data; table made")
+        },
+        |w| w.query("drop table made"),
+        |w| w.parse("", "create table made as execute p(2)").run("", &[]),
+        |w| w.query("table made; drop table made"),
+        |w| w.parse("", "create temp table made as execute p(2)").run("", &[]),
+        |w| w.query("table made; drop table made"),
+    ];
+    let named = steps.len() - 4;
+    let mut is_open = false;
+    for step in &steps[..named] {
+        if !is_open {
+            world.switch().await; // else it has one of the two
+        }
+        is_open = pair.same(step).await.last().is_some_and(|ready| ready != "ready I");
+    }
+    let (mut one, mut proxy) = (Vec::new(), Vec::new());
+    for say in tables {
+        one.push(say(&mut pair.one).answers().await);
+    }
+    for say in tables {
+        proxy.push(say(&mut pair.proxy).answers().await);
+    }
+    assert_eq!(one, proxy, "left: one server, right: the proxy");
+    for step in &steps[named..] {
+        world.switch().await;
+        pair.same(step).await;
+    }
+    // What was parsed meant another.
+    pair.query("prepare p (int) as select 'another', $1").await;
+    let answer = pair.proxy.run("x", &[]).answers().await;
+    assert!(answer[0].contains("0A000"), "{answer:?}");
+    let admin = world.front.admin().await;
+    assert!(common::rows(&admin, "select pin from pgherd.clients where pin is not null").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_prepared_goes_where_its_values_send_it() {
     let front = Front::demo(1, Changes::default()).await;
     let client = front.connect().await;
@@ -556,6 +630,7 @@ async fn what_is_prepared_goes_where_its_values_send_it() {
         "explain execute p('user_1');",
         "create temp table filled as execute p('user_1');",
         "create table filled as execute p('user_1')",
+        "select 1; execute p('user_1')",
     ] {
         let (code, message) = common::failure(&client, sql).await;
         assert_eq!(code, "0A000", "{sql}: {message}");

@@ -113,14 +113,16 @@ fn count(mut words: Words<'_>) -> Option<usize> {
     None
 }
 
-/// The prepared statement that CREATE TABLE … AS EXECUTE makes a table of.
+/// The prepared statement that CREATE TABLE … AS EXECUTE makes a table of, and where its name stands.
 #[must_use]
-pub fn filled_by(text: &[u8], env: &Env) -> Option<String> {
+pub fn filled_by(text: &[u8], env: &Env) -> Option<(String, Range<usize>)> {
     let mut words = Words::new(text, env.nonstandard_strings);
     words.eat("create").then_some(())?;
     while !words.is_done() {
         if words.eat("as") && words.eat("execute") {
-            return words.name();
+            let from = words.at();
+            let name = words.name()?;
+            return Some((name, from..words.past()));
         }
         words.bump();
     }
@@ -339,7 +341,11 @@ mod tests {
             ("create table x as select 1 as execute", None),
             ("drop table x", None),
         ] {
-            assert_eq!(filled_by(sql.as_bytes(), &Env::default()).as_deref(), want, "{sql}");
+            let found = filled_by(sql.as_bytes(), &Env::default());
+            assert_eq!(found.as_ref().map(|(name, _)| name.as_str()), want, "{sql}");
+            if let Some((name, at)) = found {
+                assert_eq!(sql.get(at).unwrap_or_default().trim_matches('"'), name, "{sql}");
+            }
         }
     }
 

@@ -84,6 +84,7 @@ impl Client {
                     }
                 }
                 Deferred::Parse(statement, number) => {
+                    self.have_executed(statement);
                     let rest = deferred.get(n + 1..).unwrap_or_default();
                     let described = rest
                         .iter()
@@ -108,6 +109,7 @@ impl Client {
                     self.x.expect(Expect::ParseOf(taken.name.as_str().into()));
                 }
                 Deferred::Describe(statement) => {
+                    self.have_executed(statement);
                     let (sql, key) =
                         text(statement).unwrap_or_else(|| (statement.sql.clone(), statement.key));
                     self.ensure_prepared(statement, &sql, key);
@@ -141,6 +143,13 @@ impl Client {
     /// Whether the server at hand holds a statement.
     pub(super) fn is_held_here(&mut self, statement: &ClientStatement) -> bool {
         self.holds(statement, statement.key)
+    }
+
+    /// Has prepared what a statement executes by name.
+    pub(super) fn have_executed(&mut self, statement: &ClientStatement) {
+        if let Some(inner) = &statement.executes {
+            self.prepare_here(inner);
+        }
     }
 
     /// Has it prepared on the server at hand, and described.

@@ -13,11 +13,11 @@ use super::local::aborted;
 use super::measure::{Note, Part};
 use super::prepared::{ClientStatement, Portal, key_of};
 use super::query::passed_on;
-use super::sql_prepared::{already_there, tag_of_prepare, wrong_arguments};
+use super::sql_prepared::{already_there, route_of, tag_of_prepare, wrong_arguments};
 use super::txn::Txn;
 use crate::cluster::Need;
 use crate::exec::{Expect, Request};
-use crate::route::{Kind, Param, Pin, Route, RouteError, SetParameter, Statement, Target};
+use crate::route::{Kind, Param, Pin, Route, RouteError, SetParameter, Statement, Target, Verb};
 use crate::shard::ShardSet;
 use crate::wire::{
     BackendWriter, BindView, ClientFacing, DescribeTarget, ErrorReport, FrontendWriter, SqlState,
@@ -59,18 +59,32 @@ impl Client {
         if let Some(step) = self.catch_up(one.as_ref().map(|one| (one, view.sql))) {
             return Ok(Fed::Until(step));
         }
-        if one.as_ref().is_some_and(|parsed| matches!(parsed.kind(), Kind::SqlPrepare | Kind::Ddl))
-            && let Err(report) = self.may_parse_prepared(view.sql)
+        let mut execution = None;
+        if let Some(parsed) =
+            one.as_ref().filter(|one| one.verb() == Verb::Other || matches!(one.kind(), Kind::SqlPrepare))
         {
-            return Ok(self.refuse_parse(view.name, &report));
+            let found = self.parsed_execution(parsed, view.sql, &router).map_err(|e| e.report());
+            let may = |found: Option<_>| match found {
+                Some(found) => Ok(Some(found)),
+                None => self.may_parse_prepared(view.sql).map(|()| None),
+            };
+            match found.and_then(may) {
+                Ok(found) => execution = found,
+                Err(report) => return Ok(self.refuse_parse(view.name, &report)),
+            }
         }
+        let (sql, one, executes) = match execution {
+            Some((text, parsed, inner)) => (Bytes::from(text), parsed, Some(inner)),
+            None => (Bytes::copy_from_slice(view.sql), one, None),
+        };
         let statement = Arc::new(ClientStatement {
             name: view.name.to_owned(),
-            sql: Bytes::copy_from_slice(view.sql),
+            key: key_of(&sql, view.types, self.vars.analysis),
+            sql,
             types: Bytes::copy_from_slice(view.types),
             statement: one,
+            executes,
             router,
-            key: key_of(view.sql, view.types, self.vars.analysis),
             constants: self.vars.constants,
             analysis: self.vars.analysis,
             shape: OnceLock::new(),
@@ -223,6 +237,7 @@ impl Client {
                 return Ok(Fed::Until(step));
             }
         }
+        self.check_executed(&statement, &router)?;
         if self.local(parsed.kind()).map_err(|e| e.report())?.is_some() {
             // A malformed one is an error here, as it would be on a server.
             parsed.route(&router, &statement.sql, &[], &self.vars.env).map_err(|e| e.report())?;
@@ -244,6 +259,9 @@ impl Client {
             parsed.route(&router, &statement.sql, &params, &self.vars.env)
         };
         let route = match routed {
+            found if statement.executes.is_some() && !matches!(parsed.kind(), Kind::Ddl) => {
+                route_of(parsed, found)
+            }
             Ok(route) => route,
             Err(error) if self.may_be_stale(&error) => return Ok(Fed::Until(Step::ReadSchema)),
             Err(error) => return Err(error.report()),
@@ -286,12 +304,16 @@ impl Client {
         if Arc::ptr_eq(&old.router, &router) {
             return Ok(old);
         }
-        let parsed = router.prepare(&old.sql, &self.vars.env).map_err(|e| e.report())?;
+        let parsed = match &old.executes {
+            Some(_) => old.statement.clone(), // nothing that the catalogs tell is needed of it
+            None => one_statement(router.prepare(&old.sql, &self.vars.env).map_err(|e| e.report())?)?,
+        };
         let fresh = Arc::new(ClientStatement {
             name: old.name.clone(),
             sql: old.sql.clone(),
             types: old.types.clone(),
-            statement: one_statement(parsed)?,
+            statement: parsed,
+            executes: old.executes.clone(),
             router,
             key: old.key,
             constants: old.constants,
@@ -413,6 +435,7 @@ impl Client {
             None => (&statement.sql, statement.key),
         };
         self.emit_deferred(Some((statement, sql, key)));
+        self.have_executed(statement);
         self.ensure_prepared(statement, sql, key);
         self.plainly();
         self.x.up.put_bind(view.portal, &self.server_name(statement, key), view.tail);

@@ -82,6 +82,8 @@ pub(super) struct ClientStatement {
     pub(super) shape: OnceLock<Arc<Shape>>,
     /// The catalogs have changed since then.
     pub(super) stale: bool,
+    /// What its text executes by name; there stands the name that servers know.
+    pub(super) executes: Option<Arc<ClientStatement>>,
 }
 
 impl ClientStatement {

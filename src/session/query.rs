@@ -12,6 +12,7 @@ use super::fanout::FanoutPlan;
 use super::feed::{Fed, Step};
 use super::local::{Local, no_listen_in_foreign_encoding};
 use super::measure::Part;
+use super::sql_prepared::{Names, route_of};
 use super::txn::Txn;
 use crate::exec::{Expect, Request};
 use crate::route::{
@@ -120,6 +121,17 @@ impl Client {
             self.turn.stash = Some(Box::new(Stash { statements, route }));
             return Ok(Fed::Until(step));
         }
+        let names = self.names_in(&statements, sql)?;
+        if !names.is_empty() {
+            if let Some(step) = self.have_prepared(&names)? {
+                self.turn.stash = Some(Box::new(Stash { statements, route }));
+                return Ok(Fed::Until(step));
+            }
+            if self.x.is_batch_open() {
+                self.x.up.put_sync();
+                self.x.expect(Expect::Sync { forward: false });
+            }
+        }
         if let Target::Fanout(shards) = route.target {
             let mut messages = BytesMut::with_capacity(frame.len());
             messages.extend_from_slice(frame);
@@ -133,8 +145,8 @@ impl Client {
             [statement] => self.configured(statement, &[])?,
             _ => Vec::new(),
         };
-        let instead = self.instead(&statements, sql);
-        let mark = self.note_statements((&statements, sql), &route, sets)?;
+        let instead = self.instead(&statements, sql, &names);
+        let mark = self.note_statements((&statements, sql), &route, sets, &names)?;
         match (&route.rewrite, instead) {
             (_, Some((text, tags))) => {
                 self.x.up.put_query(&text);
@@ -148,14 +160,18 @@ impl Client {
     }
 
     /// The text with what has to be other statements on a server, and the tags to be shown for those.
-    fn instead(&self, statements: &[Statement], sql: &[u8]) -> Option<Instead> {
-        if !statements.iter().any(|s| matches!(s.kind(), Kind::Set(_) | Kind::Reset(_))) {
+    fn instead(&self, statements: &[Statement], sql: &[u8], names: &Names) -> Option<Instead> {
+        if names.is_empty() && !statements.iter().any(|s| matches!(s.kind(), Kind::Set(_) | Kind::Reset(_))) {
             return None;
         }
         let (mut text, mut tags, mut done) = (Vec::new(), Vec::new(), 0);
         for (n, statement) in statements.iter().enumerate() {
             let unheard = || (statements.len() > 1).then(|| self.unheard(statement.kind())).flatten();
-            if let Some((instead, tag)) = self.back_to_login(statement.kind()).or_else(unheard) {
+            if let Some(name) = names.iter().find(|name| name.statement == n) {
+                text.extend_from_slice(sql.get(done..name.at.start)?);
+                text.extend_from_slice(name.inner.key.server_name().as_bytes());
+                done = name.at.end;
+            } else if let Some((instead, tag)) = self.back_to_login(statement.kind()).or_else(unheard) {
                 text.extend_from_slice(sql.get(done..statement.span.start)?);
                 text.extend_from_slice(instead.as_bytes());
                 done = statement.span.end;
@@ -163,7 +179,7 @@ impl Client {
             }
         }
         text.extend_from_slice(sql.get(done..)?);
-        (!tags.is_empty()).then_some((text, tags))
+        (done > 0).then_some((text, tags))
     }
 
     /// What a statement's calls of `set_config` set.
@@ -190,6 +206,7 @@ impl Client {
         (statements, sql): (&SmallVec<[Statement; 1]>, &[u8]),
         route: &Route,
         sets: Vec<SetParameter>,
+        names: &Names,
     ) -> Result<u32, RouteError> {
         if let [statement] = statements.as_slice() {
             let note = self.note(statement, Some(route), true);
@@ -202,7 +219,10 @@ impl Client {
         self.turn.hears_by_text =
             self.hears_by_hub() && statements.iter().any(|s| intent_of(s.kind()).is_some());
         let mut effects = Vec::with_capacity(statements.len());
-        for statement in statements {
+        for (n, statement) in statements.iter().enumerate() {
+            let executed =
+                names.iter().find(|name| name.statement == n && matches!(statement.kind(), Kind::SqlPrepare));
+            let statement = executed.and_then(|name| name.inner.statement.as_ref()).unwrap_or(statement);
             let sets = self.configured(statement, &[])?;
             let pin = route.pin.filter(|pin| pin.is_cause());
             effects.push(Effect { statement: statement.clone(), pin, sets });
@@ -239,7 +259,8 @@ impl Client {
         // What the statements so far make of the session: names after a SET search_path mean other tables.
         let (mut vars, mut ended) = (self.vars.clone(), false);
         let mut names: Vec<String> = Vec::new();
-        for statement in statements {
+        let named = self.names_in(statements, sql)?;
+        for (n, statement) in statements.iter().enumerate() {
             let own = match statement.kind() {
                 Kind::Virtual(_) | Kind::Command(_) => true,
                 Kind::Reset(Some(name)) => name.starts_with("pgherd."),
@@ -297,7 +318,11 @@ impl Client {
                     "Send it as a query of its own.",
                 ));
             }
-            let route = if vars.env.search_path == self.vars.env.search_path {
+            let inner =
+                named.iter().find(|name| name.statement == n).and_then(|name| name.inner.statement.as_ref());
+            let route = if let Some(parsed) = inner.filter(|_| matches!(statement.kind(), Kind::SqlPrepare)) {
+                route_of(parsed, parsed.route(router, sql, &[], &self.vars.env))
+            } else if vars.env.search_path == self.vars.env.search_path {
                 statement.route(router, sql, &[], &self.vars.env)?
             } else {
                 let env = Env { search_path: vars.env.search_path.clone(), ..self.vars.env.clone() };

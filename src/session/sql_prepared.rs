@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use smallvec::SmallVec;
 
 use super::client::Client;
 use super::extended::no_statement;
@@ -14,7 +15,8 @@ use super::measure::Part;
 use super::prepared::ClientStatement;
 use crate::exec::Expect;
 use crate::route::{
-    Access, Argument, Asks, Kind, Pin, Prepared, Route, RouteError, Statement, Target, filled_by, prepared,
+    Access, Argument, Asks, Kind, Pin, Prepared, Route, RouteError, Router, Statement, Target, Verb,
+    filled_by, prepared,
 };
 use crate::wire::{BackendWriter, ClientFacing as _, DescribeTarget, ErrorReport, FrontendWriter, SqlState};
 
@@ -52,34 +54,13 @@ impl Client {
         }
     }
 
-    /// PREPARE and EXECUTE in the extended protocol run on a server that is kept for the names, which are not the
-    /// proxy's.
+    /// A PREPARE that the proxy does not carry out itself runs on a server that is kept for the names.
     pub(super) fn may_parse_prepared(&self, sql: &[u8]) -> Result<(), ErrorReport> {
-        if self.owns_names() {
-            return Ok(());
-        }
-        if let Some(name) = filled_by(sql, &self.vars.env) {
-            return match self.statements.get(&name) {
-                Some(_) => Err(RouteError::Refused {
-                    what: "CREATE TABLE AS EXECUTE".into(),
-                    hint: "Use CREATE TABLE AS with the query itself.".into(),
-                }
-                .report()),
-                None => Ok(()),
-            };
-        }
         match prepared(sql, &self.vars.env) {
-            Some(Prepared::Prepare { name, .. }) if self.statements.get(&name).is_some() => {
+            Some(Prepared::Prepare { name, .. })
+                if self.statements.get(&name).is_some() && !self.owns_names() =>
+            {
                 Err(already_there(&name))
-            }
-            Some(Prepared::Execute { name, .. }) if self.statements.get(&name).is_some() => {
-                let error = RouteError::Refused {
-                    what: "EXECUTE in the extended protocol of a statement that was prepared otherwise"
-                        .into(),
-                    hint: "Bind and execute the statement by its name, or send EXECUTE as a simple query."
-                        .into(),
-                };
-                Err(error.report())
             }
             Some(_) | None => Ok(()),
         }
@@ -109,16 +90,115 @@ impl Client {
                 of_text.push(name);
                 Ok(())
             }
-            Some(Prepared::Execute { name, .. })
-                if !of_text.contains(&name) && self.statements.get(&name).is_some() =>
-            {
-                Err(RouteError::Refused {
-                    what: "EXECUTE of a statement prepared earlier, together with others in one query".into(),
-                    hint: "Send it as a query of its own.".into(),
-                })
-            }
             Some(Prepared::Execute { .. }) | None => Ok(()),
         }
+    }
+
+    /// Where a text names statements that the client has prepared: servers have them under names of their own.
+    pub(super) fn names_in(&self, statements: &[Statement], sql: &[u8]) -> Result<Names, RouteError> {
+        let mut names = Names::new();
+        if self.owns_names() || self.statements.is_empty() || self.is_open_failed() {
+            return Ok(names);
+        }
+        for (n, statement) in statements.iter().enumerate() {
+            let text = sql.get(statement.span.clone()).unwrap_or_default();
+            let is_execute = matches!(statement.kind(), Kind::SqlPrepare);
+            let found = match is_execute.then(|| prepared(text, &self.vars.env)).flatten() {
+                Some(Prepared::Execute { name, at, count, .. }) => Some((name, at, Some(count))),
+                Some(Prepared::Prepare { .. }) => None,
+                // That of a temporary table is no DDL.
+                None if statement.verb() == Verb::Other
+                    && matches!(statement.kind(), Kind::Ddl | Kind::Query) =>
+                {
+                    filled_by(text, &self.vars.env).map(|(name, at)| (name, at, None))
+                }
+                None => None,
+            };
+            let Some((name, at, count)) = found else { continue };
+            let Some(inner) = self.statements.get(&name).cloned() else { continue };
+            let is_query =
+                inner.statement.as_ref().is_some_and(|parsed| matches!(parsed.kind(), Kind::Query));
+            if !is_query || !is_plain(&inner.router) || inner.executes.is_some() {
+                return Err(not_here());
+            }
+            if let (Some(wanted), Some(count)) = (inner.parameters(), count)
+                && wanted != count
+                && wanted != 0
+                && n == 0
+            // else what stands before it is answered first, and the server says so
+            {
+                return Err(RouteError::from_report(wrong_arguments(&inner.name, wanted, count)));
+            }
+            let from = statement.span.start;
+            names.push(Name { statement: n, at: from + at.start..from + at.end, inner });
+        }
+        Ok(names)
+    }
+
+    /// A statement of the extended protocol that names another of the client's: its text with the name that servers
+    /// know, what is known of it, and the other.
+    pub(super) fn parsed_execution(
+        &self,
+        statement: &Statement,
+        sql: &[u8],
+        router: &Router,
+    ) -> Result<Option<Execution>, RouteError> {
+        let names = self.names_in(std::slice::from_ref(statement), sql)?;
+        let Some(Name { at, inner, .. }) = names.into_iter().next() else { return Ok(None) };
+        let mut text = sql.get(..at.start).unwrap_or_default().to_vec();
+        text.extend_from_slice(inner.key.server_name().as_bytes());
+        text.extend_from_slice(sql.get(at.end..).unwrap_or_default());
+        let parsed = if matches!(statement.kind(), Kind::SqlPrepare) {
+            inner.statement.clone()
+        } else {
+            router.prepare(&text, &self.vars.env)?.into_iter().next()
+        };
+        Ok(Some((text, parsed, inner)))
+    }
+
+    /// What a statement executes is to be what it was when it was parsed.
+    pub(super) fn check_executed(
+        &self,
+        statement: &ClientStatement,
+        router: &Router,
+    ) -> Result<(), ErrorReport> {
+        let Some(inner) = &statement.executes else { return Ok(()) };
+        if !is_plain(router) {
+            return Err(not_here().report());
+        }
+        match self.statements.get(&inner.name) {
+            None => Err(no_statement(&inner.name)),
+            Some(now) if now.key == inner.key => Ok(()),
+            Some(_) => Err(RouteError::Refused {
+                what: format!("EXECUTE parsed before \"{}\" was prepared anew", inner.name),
+                hint: "Parse it again.".into(),
+            }
+            .report()),
+        }
+    }
+
+    /// Has all of them prepared on the server at hand.
+    pub(super) fn have_prepared(&mut self, names: &Names) -> Result<Option<Step>, RouteError> {
+        let again = std::mem::take(&mut self.turn.by_name);
+        let mut lacks = false;
+        for Name { inner, .. } in names {
+            if self.check_held(inner).map_err(RouteError::from_report)?.is_some() || !self.is_held_here(inner)
+            {
+                self.prepare_here(inner);
+                lacks = true;
+            }
+        }
+        if !lacks {
+            return Ok(None);
+        }
+        if again {
+            return Err(RouteError::Refused {
+                what: "EXECUTE of more statements in one query than a server keeps".into(),
+                hint: "Raise pool.prepared_statements, or send each as a query of its own.".into(),
+            });
+        }
+        self.turn.by_name = true;
+        Ok(Some(self.settle_first().unwrap_or(Step::Settle)))
     }
 
     /// EXECUTE whose arguments are expressions, or EXPLAIN EXECUTE: the server's own, under the server's name.
@@ -173,8 +253,27 @@ impl Client {
     }
 }
 
+/// A statement of the client's that a text names.
+pub(super) struct Name {
+    /// Which of the text's statements names it.
+    pub(super) statement: usize,
+    /// Where its name stands in the text.
+    pub(super) at: Range<usize>,
+    pub(super) inner: Arc<ClientStatement>,
+}
+
+pub(super) type Names = SmallVec<[Name; 1]>;
+
+/// Text, what is known of it, and what it executes.
+type Execution = (Vec<u8>, Option<Statement>, Arc<ClientStatement>);
+
+/// Only there may arguments be whatever they are: nothing depends on them.
+fn is_plain(router: &Router) -> bool {
+    router.map().is_single() && router.map().tables.is_empty()
+}
+
 /// On one shard it goes to the primary: a value could make a writer of it as far as anyone knows.
-fn route_of(parsed: &Statement, found: Result<Route, RouteError>) -> Route {
+pub(super) fn route_of(parsed: &Statement, found: Result<Route, RouteError>) -> Route {
     let mut route = found.unwrap_or(Route {
         target: Target::Any,
         access: Access::Write,
