@@ -101,9 +101,10 @@ bouncer_version() { "$bouncer" --version | sed -n 's/^PgBouncer //p'; }
 # Prepared statements in transaction pooling came with 1.21.
 has_prepared() { [ "$(printf '1.21\n%s\n' "$(bouncer_version)" | sort -V | head -1)" = 1.21 ]; }
 
-# Starts a pgherd; its pid is in `herd_pid`.
+# Starts a pgherd; its pid is in `herd_pid`. In a session of its own, as PgBouncer's `-d` makes one: Linux deals out CPU
+# time by session first, and a proxy in that of pgbench is interrupted by it more often.
 start_herd() { # configuration, port
-    "$PGHERD" -c "$1" 2>"$1.log" &
+    setsid "$PGHERD" -c "$1" 2>"$1.log" &
     herd_pid=$!
     pids+=("$herd_pid")
     wait_for "$2"

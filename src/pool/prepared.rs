@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 /// What all names on servers begin with.
 const PREFIX: &str = "pgherd_";
+const DIGITS: [u8; 16] = *b"0123456789abcdef";
 
 /// Names a prepared statement by its text, its parameter types and the settings that its meaning depends on, the same
 /// in every session: a 128-bit hash.
@@ -19,12 +20,14 @@ impl StatementKey {
     /// The name it has on servers.
     #[must_use]
     pub fn server_name(self) -> String {
-        // By hand: it is asked for at each Bind, and `format!` takes ten times as long.
-        let mut name = String::with_capacity(PREFIX.len() + 32);
-        name.push_str(PREFIX);
-        for nibble in (0..32).rev().map(|n| (self.0 >> (4 * n)) as u8 & 15) {
-            name.push(char::from(if nibble < 10 { b'0' + nibble } else { b'a' - 10 + nibble }));
+        // By hand, and without a step for each character: it is asked for at each Bind.
+        let mut hex = [0; 32];
+        for (pair, byte) in hex.as_chunks_mut().0.iter_mut().zip(self.0.to_be_bytes()) {
+            *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
         }
+        let mut name = String::with_capacity(PREFIX.len() + hex.len());
+        name.push_str(PREFIX);
+        name.push_str(std::str::from_utf8(&hex).unwrap_or_default());
         name
     }
 }
