@@ -157,6 +157,32 @@ async fn startup_parameters_are_what_reset_goes_back_to() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_batch_has_set_ends_with_its_refusal() {
+    let world = World::start().await;
+    let mut pair = world.pair(&[]).await;
+    for begin in ["", "begin", "begin; savepoint s"] {
+        pair.query(begin).await;
+        // The proxy itself knows that there is no such statement.
+        for wrong in ["nothing", "unknown"] {
+            pair.same(|w| {
+                w.parse("", "set work_mem = '5MB'")
+                    .bind("", "", &[])
+                    .execute("", 0)
+                    .bind("", wrong, &[])
+                    .sync()
+            })
+            .await;
+            pair.query("show work_mem").await;
+            pair.query(if begin.contains("savepoint") { "rollback to s" } else { "rollback" }).await;
+            pair.query("show work_mem").await;
+        }
+        pair.query("rollback").await;
+        pair.query("show work_mem").await;
+        assert_eq!(rows(&world.noise, "show work_mem").await, ["4MB"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_rolled_back_was_never_set() {
     agree(
         &[],

@@ -252,6 +252,7 @@ impl Exchange {
                 self.cut(total);
                 self.insert(&instead);
                 self.skip_to_sync();
+                self.done.push(Done::Refused);
                 return None;
             }
             front => {

@@ -83,6 +83,8 @@ pub enum Done {
         /// Its columns.
         columns: Option<Bytes>,
     },
+    /// What the proxy refused has failed on the server.
+    Refused,
     /// A Parse failed or was skipped.
     NotPrepared(StatementKey),
     /// A Close was skipped: the server still holds the statement.

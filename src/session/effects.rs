@@ -38,6 +38,7 @@ impl Client {
                     }
                 }
                 Done::Unchanged(number) => self.take_back(number),
+                Done::Refused => self.failed(),
                 Done::NoUnnamed => drop(self.statements.remove("")),
                 Done::Error(fields) => {
                     self.record_server_error(&fields, failed.next().flatten());
