@@ -141,6 +141,22 @@ async fn a_batch_without_sync_is_one_transaction() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_portal_over_several_shards_gives_its_rows_once() {
+    let front = Front::demo(0, Changes::default()).await;
+    let mut raw = Raw::connect(&front).await;
+    for user in USERS {
+        raw.out.put_query(insert(user).as_bytes());
+        assert_eq!(raw.ask().await, "INSERT_0_1 /I");
+    }
+    for _ in 0..2 {
+        raw.statement("select 'x' from users", true).out.put_execute("", 0);
+        raw.out.put_sync();
+        assert_eq!(raw.ask().await, "1 2 T x x x SELECT_3 SELECT_0 /I");
+    }
+    nothing_leaked(&front).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_may_read_on_many_shards_but_write_on_one() {
     let front = Front::demo(1, Changes::default()).await;
     let mut raw = Raw::connect(&front).await;

@@ -413,7 +413,8 @@ impl Client {
             return Fed::Until(Step::Drain);
         }
         let tail = Bytes::copy_from_slice(view.tail);
-        let portal = Portal::Fanout { statement: statement.clone(), tail, shards, note, describe: false };
+        let portal =
+            Portal::Fanout { statement: statement.clone(), tail, shards, note, describe: false, ran: false };
         self.portals.insert(view.portal, portal);
         self.say_in_turn(b'2', 0);
         Fed::Next
@@ -495,6 +496,11 @@ impl Client {
         }
         let (here, cursor) = (self.server.is_some(), self.may_be_cursor());
         match self.portals.get_mut(name) {
+            Some(Portal::Fanout { ran: true, .. }) => {
+                let what = "Describe of a portal over several shards after its Execute".into();
+                let hint = "Describe it before, or describe the statement.".into();
+                self.refuse_in_turn(&RouteError::Refused { what, hint }.report())
+            }
             Some(Portal::Fanout { describe, .. }) => {
                 *describe = true; // answered together with the rows
                 Fed::Next
@@ -561,8 +567,19 @@ impl Client {
                 Ok(self.refuse_in_turn(&ErrorReport::error(code, message)))
             }
             Some(Portal::Local { statement, tail, .. }) => Ok(self.execute_local(name, &statement, &tail)),
-            Some(Portal::Fanout { statement, tail, shards, note, describe }) => {
-                Ok(self.execute_fanout(&statement, &tail, (shards, note), describe, limit))
+            Some(Portal::Fanout { ran: true, .. }) => {
+                // A query that has been read to its end has no more rows.
+                let mut out = BytesMut::new();
+                out.put_command_complete("SELECT 0");
+                self.bytes_in_turn(out.freeze());
+                Ok(Fed::Next)
+            }
+            Some(Portal::Fanout { statement, tail, shards, note, describe, .. }) => {
+                let fed = self.execute_fanout(&statement, &tail, (shards, note), describe, limit);
+                if let Some(Portal::Fanout { ran, .. }) = self.portals.get_mut(name) {
+                    *ran = matches!(fed, Fed::Until(Step::Fanout(_)));
+                }
+                Ok(fed)
             }
             None if self.may_be_cursor() => {
                 self.emit_deferred(None);

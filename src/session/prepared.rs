@@ -181,6 +181,8 @@ pub(super) enum Portal {
         note: Note,
         /// Whether the client asked for a description.
         describe: bool,
+        /// It was executed, and all its rows were sent.
+        ran: bool,
     },
 }
 
