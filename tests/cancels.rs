@@ -70,7 +70,7 @@ async fn thousands_of_cancels_that_race_with_statement_ends_never_hit_another_cl
     let (cancelled, completed) = (cancelled.into_inner(), completed.into_inner());
     println!("{cancelled} cancelled, {completed} completed, {} of others", undisturbed.load(Relaxed));
     assert!(cancelled > 0 && completed > 0, "{cancelled} cancelled, {completed} completed: no race");
-    assert!(undisturbed.load(Relaxed) > REQUESTS / 4);
+    assert!(undisturbed.load(Relaxed) > REQUESTS / 20, "others hardly ran meanwhile: no race");
     assert_eq!(rows(&front.connect().await, "select 1").await, ["1"]);
 }
 
