@@ -155,8 +155,13 @@ async fn names_of_prepared_statements_are_the_servers_own() {
     both.same(|w| w.run("nothing", &[])).await;
     both.same(|w| w.describe("nothing").sync()).await;
     both.same(|w| w.close("nothing").sync()).await;
+    for nothing in ["", " ; ", "-- nothing"] {
+        both.query(nothing).await;
+        both.same(|w| w.parse("", nothing).run("", &[])).await;
+    }
     // In transactions, failed ones too.
     both.query("begin").await;
+    both.query("").await;
     both.same(|w| w.run("q", &["11"])).await;
     both.same(|w| w.parse("r", "select 1/0").sync()).await;
     both.same(|w| w.run("r", &[])).await;

@@ -83,7 +83,7 @@ impl Client {
                         statement.route(&router, sql, &[], &self.vars.env)?;
                         return Ok(self.run_local_simple(&local, &statement, sql));
                     }
-                } else if statements.is_empty() {
+                } else if statements.is_empty() && !self.owns_names() {
                     return Ok(self.run_empty());
                 } else if self.hears_by_hub()
                     && self.txn.is_none()
