@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::client::{Client, Deferred};
 use super::extended::no_statement;
-use super::feed::Fed;
+use super::feed::{Fed, Step};
 use super::txn::Txn;
 use crate::exec::Expect;
 use crate::wire::{
@@ -84,6 +84,10 @@ impl Client {
 
     /// A message whose body is not what its type promises: an error like any other, for where it ends is known.
     pub(super) fn on_malformed(&mut self, tag: u8, body: &[u8], error: &WireError) -> Fed {
+        if self.x.is_owed() && !self.x.is_batch_open() {
+            // A Query under way may yet turn out to be a COPY, in which this message is none at all.
+            return Fed::Until(Step::Drain);
+        }
         let mut report = error.report();
         if report.code == SqlState::CHARACTER_NOT_IN_REPERTOIRE && self.vars.env.foreign_encoding {
             let what = "a name of a prepared statement or portal that is not UTF-8";
