@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Changes, Front, PATIENCE, Pair, Raw, eventually, failure, rows};
+use common::{Changes, Front, Herd, PATIENCE, Pair, Raw, eventually, failure, rows};
 use pgherd::wire::FrontendWriter;
 use tokio_postgres::NoTls;
 
@@ -207,4 +207,45 @@ async fn names_of_prepared_statements_are_the_servers_own() {
     both.query("discard all").await;
     both.query(seen).await;
     both.same(|w| w.run("a", &[])).await;
+}
+
+/// Where tables are placed, no form of a statement gets past what fills in and checks their keys.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn execute_fills_in_and_checks_keys_on_one_shard_too() {
+    let database = "mode = \"session\"
+[[database.partition]]
+name = \"A\"
+weight = 1
+shard = \"shard1\"
+[[database.partition]]
+name = \"B\"
+weight = 1
+shard = \"shard1\"
+[[database.table]]
+name = \"kept\"
+placement = \"sharded\"
+keys = [{ column = \"id\", method = \"hash\" }, { column = \"part\", method = \"list\" }]";
+    let herd = Herd::start(1, 0).await;
+    let direct = herd.primary(0).connect_app().await;
+    direct.batch_execute("create table kept (id text, part text)").await.unwrap();
+    let front = Front::over(herd, false, Changes { database, ..Changes::default() }).await;
+    let mut raw = Raw::connect(&front).await;
+    assert_eq!(
+        ask(&mut raw, "prepare fills (text) as insert into kept (id) values ($1)").await,
+        "PREPARE /I"
+    );
+    assert_eq!(
+        ask(&mut raw, "prepare says (text, text) as insert into kept values ($1, $2)").await,
+        "PREPARE /I"
+    );
+    let mut wrong = 0;
+    for id in ["a", "b", "c", "d", "e"] {
+        assert_eq!(ask(&mut raw, &format!("execute fills ('{id}')")).await, "INSERT_0_1 /I");
+        wrong += u32::from(ask(&mut raw, &format!("execute says ('{id}', 'A')")).await == "23514 /I");
+        // An expression, or another statement beside it, is refused rather than taken as it stands.
+        assert_eq!(ask(&mut raw, &format!("execute fills (lower('{id}'))")).await, "0A000 /I");
+        assert_eq!(ask(&mut raw, &format!("execute fills ('{id}'); select 1")).await, "0A000 /I");
+    }
+    assert!((1..5).contains(&wrong), "{wrong}");
+    assert_eq!(rows(&direct, "select count(*) from kept where part is null").await, ["0"]);
 }

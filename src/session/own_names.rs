@@ -1,8 +1,8 @@
-//! Sessions that have one server from login to end: prepared statements have the client's own names there, so that SQL
+//! Sessions that have one server from login to end, where no table is placed: prepared statements have the client's own names there, so that SQL
 //! and protocol share them as on any server, and what the proxy has not seen prepared the server may know.
 //! Must not know how names are shared in transaction pooling.
 
-use super::client::Client;
+use super::client::{Client, Place};
 use super::extended::no_statement;
 use super::feed::Fed;
 use super::prepared::{ClientStatement, Portal, key_of};
@@ -12,9 +12,11 @@ use crate::route::{Access, Route, Statement};
 use crate::wire::{BindView, ClientFacing as _, DescribeTarget, ErrorReport, FrontendWriter};
 
 impl Client {
-    /// Whether names of prepared statements are the server's as well.
+    /// Whether names of prepared statements are the server's as well. Where tables are placed, EXECUTE must not get past
+    /// what fills in and checks their keys.
     pub(super) fn owns_names(&self) -> bool {
-        self.is_of_one_server()
+        let Place::Database { served, .. } = &self.place else { return false };
+        self.is_of_one_server() && served.cluster.config().map.tables.is_empty()
     }
 
     /// Whether this statement is on the server by the client's own name. Its unnamed one is the server's in any case.
