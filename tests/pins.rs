@@ -257,6 +257,11 @@ async fn code_that_asks_for_a_sequence_is_told_of_its_own_transaction_only() {
         ("create table defaults (l bigint default lastval())", "insert into defaults default values"),
         ("create view seen as select lastval() as l", "select l from seen"),
         (
+            "create function runs(sql text) returns bigint language plpgsql as \
+               'declare v bigint; begin execute sql into v; return v; end'",
+            "select runs('select last' || 'val()')",
+        ),
+        (
             "create function body() returns bigint language sql begin atomic; select currval('t_id_seq'); end",
             "select body()",
         ),

@@ -74,8 +74,7 @@ impl Code {
     /// Whether it may ask for what was drawn from a sequence.
     #[must_use]
     pub fn tells_sequences(&self) -> bool {
-        let words = words::scan(&self.source).words;
-        words.contains("currval") || words.contains("lastval")
+        words::tell_sequences(&words::scan(&self.source).words, self.language == "sql")
     }
 
     /// What it may leave, by itself.

@@ -18,7 +18,10 @@ const TRACES: &[&str] = &[
     "drop",
     "unlisten",
     "set_limit",
-    // Functions that run a text as SQL.
+];
+
+/// Functions that run a text as SQL.
+const RUN_TEXT: &[&str] = &[
     "connectby",
     "crosstab",
     "crosstab2",
@@ -65,11 +68,21 @@ pub fn of_name(name: &str) -> Option<Leaves> {
     let lock = name.strip_prefix("pg_advisory_").or_else(|| name.strip_prefix("pg_try_advisory_"));
     if FOREVER.contains(&name) {
         Some(Leaves::Forever)
-    } else if TRACES.contains(&name) || lock.is_some_and(|rest| !rest.starts_with("xact_")) {
+    } else if TRACES.contains(&name)
+        || RUN_TEXT.contains(&name)
+        || lock.is_some_and(|rest| !rest.starts_with("xact_"))
+    {
         Some(Leaves::Traces)
     } else {
         None
     }
+}
+
+/// Whether code with these words, in a language of its own or SQL, may ask what was drawn from a sequence: by name, or in
+/// a text that it runs.
+pub(super) fn tell_sequences(words: &BTreeSet<String>, is_sql: bool) -> bool {
+    let any = |names: &[&str]| names.iter().any(|name| words.contains(*name));
+    any(&["currval", "lastval"]) || any(RUN_TEXT) || !is_sql && any(&["execute"])
 }
 
 /// Whether code in a language of its own uses the memory that all functions of the session share.
