@@ -61,6 +61,21 @@ fn what_the_caches_say_of_a_text_is_what_a_router_says_that_never_saw_one() {
     });
 }
 
+/// An error of the parser quotes the text and counts its lines: it is not another spelling's.
+#[test]
+fn an_error_is_that_of_the_very_text() {
+    let env = Env::default();
+    let known = three_shards();
+    for text in
+        ["TABLE users", "tABLE users", "  TABLE\n users", "/* a */ TABLE users", "TABLE users; SELECT 1"]
+    {
+        let want = found(&three_shards(), text.as_bytes(), &env);
+        for _ in 0..2 {
+            assert_eq!(found(&known, text.as_bytes(), &env), want, "{text}");
+        }
+    }
+}
+
 #[test]
 fn tokens_cover_a_text_in_order_and_end_where_the_next_begins() {
     fuzz("sql", 3000, |_, input, _| {

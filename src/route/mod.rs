@@ -208,7 +208,7 @@ impl Router {
         let unforced = Env { shard: None, key: None, role: None, ..env.clone() };
         let work = Arc::new(Work::new(statement, &piece.literals, self.ground(), &unforced));
         let misfit = piece.literals.iter().any(|l| is_misfit(statement, l, &unforced));
-        let exact = misfit || work.by_text_only() && !piece.literals.is_empty();
+        let exact = misfit || work.by_text_only() && !piece.literals.is_empty() || work.is_refused();
         if !exact && !form.is_empty() {
             self.forms.insert(form, env, Arc::clone(&work));
         }

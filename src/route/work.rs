@@ -163,6 +163,11 @@ impl Work {
         }
     }
 
+    /// Whether it comes to an error, which may quote the text and say where in it.
+    pub(super) fn is_refused(&self) -> bool {
+        matches!(self.course, Course::Failed(_) | Course::Decided { target: Err(_), .. })
+    }
+
     /// Whether the session carries it out, so that nothing can force it anywhere.
     pub(super) fn is_local(&self) -> bool {
         matches!(self.course, Course::Local)
