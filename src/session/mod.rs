@@ -4,6 +4,7 @@
 mod adopt; // settings that code has changed
 mod auth; // SCRAM-SHA-256, the server's half
 mod behind; // catalogs that are read when something needs them
+mod bind; // values for a statement: a portal
 mod cancels; // cancel keys and where a statement is running
 mod client; // what one client owns, and its loop
 mod command; // what an operator orders
@@ -12,7 +13,7 @@ mod deferred; // Parse and Describe that wait for a server
 mod door; // what is loaded once to let clients in: users, verifiers, certificate, places
 mod ears; // LISTEN, UNLISTEN and what is heard
 mod effects; // what completed statements change
-mod extended; // Parse, Bind, Describe, Execute, Close
+mod extended; // Parse, Describe, Close
 mod fanout; // one statement on many shards
 mod feed; // from messages to what is sent
 #[cfg(test)]
@@ -29,6 +30,7 @@ mod packet; // startup packets: bytes to meaning
 mod password; // a password sent as such
 mod pins; // servers that stay with a client
 mod place; // where a statement goes
+mod portals; // portals described and executed
 mod prepared; // a client's statements and portals
 mod proxy; // all of it: databases at work, the acceptor
 mod query; // the simple protocol
