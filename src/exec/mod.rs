@@ -3,7 +3,7 @@
 
 mod answers; // what a server says, message by message
 mod ear; // one listening connection
-mod exchange; // one client, one server, both directions
+mod exchange; // one client, one server: what is between them
 mod expect; // what a server still owes
 mod finish; // how statements ended
 #[cfg(test)]
@@ -11,6 +11,7 @@ mod fuzz_tests;
 mod gather; // long answers in larger pieces
 mod notify; // who hears what
 mod order; // what a server may say now
+mod relay; // both directions driven at once
 mod scatter; // one statement on many shards, rows concatenated
 
 pub use self::exchange::{Event, Exchange, Lost, Watch};
