@@ -18,6 +18,7 @@ mod fanout; // one statement on many shards
 mod feed; // from messages to what is sent
 #[cfg(test)]
 mod fuzz_tests;
+mod idle; // a client that has nothing under way
 mod in_process; // sessions of the HTTP server
 mod join; // a server joins a turn
 mod local; // statements the proxy answers itself
@@ -51,6 +52,7 @@ mod verifier; // what proves a password without keeping it
 mod virtual_answer; // rows of virtual tables as messages
 mod warm; // clients that keep their tools between two turns
 mod watch; // certificates that change on disk
+mod welcome; // from a proven user to a client
 
 pub use self::command::Commanded;
 pub use self::door::{ADMIN_DATABASE, Door, DoorError};

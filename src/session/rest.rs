@@ -15,7 +15,8 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
 use super::cancels::{CancelSlot, REST};
-use super::client::{Client, Flow, Kept, Place, Standing, Turn, Woke, asked};
+use super::client::{Client, Flow, Kept, Place, Standing, Turn};
+use super::idle::{Woke, asked};
 use super::pins::Pins;
 use super::prepared::{ClientStatement, Named};
 use super::proxy::Proxy;
