@@ -5,6 +5,7 @@ mod common;
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use common::{Herd, Port, eventually};
@@ -20,14 +21,25 @@ struct Said {
     err: String,
 }
 
+impl From<Output> for Said {
+    fn from(out: Output) -> Self {
+        Self {
+            code: out.status.code(),
+            out: String::from_utf8(out.stdout).unwrap(),
+            err: String::from_utf8(out.stderr).unwrap(),
+        }
+    }
+}
+
 async fn pgherd(args: &[&str]) -> Said {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pgherd"));
-    let out = command.args(args).kill_on_drop(true).output().await.unwrap();
-    Said {
-        code: out.status.code(),
-        out: String::from_utf8(out.stdout).unwrap(),
-        err: String::from_utf8(out.stderr).unwrap(),
-    }
+    command.args(args).kill_on_drop(true).output().await.unwrap().into()
+}
+
+/// What Ctrl-C does.
+async fn interrupt(pid: u32) {
+    let kill = format!("kill -INT {pid}");
+    assert!(Command::new("sh").args(["-c", &kill]).status().await.unwrap().success());
 }
 
 /// A configuration like the demo's over a herd; the partitions go round the shards. The proxy's address is the first
@@ -290,20 +302,32 @@ async fn a_load_test_counts_every_statement_and_groups_errors() {
                  alter table orders add check (amount < 0) not valid";
     herd.primary(0).sql(spoil).await;
     let args =
-        ["load-test", "--url", &url, "--duration", "4s", "--write-ratio", "0.5", "--json", text(&json)];
-    let test = pgherd(&args);
+        ["load-test", "--url", &url, "--duration", "120s", "--write-ratio", "0.5", "--json", text(&json)];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pgherd"));
+    command.args(args).kill_on_drop(true).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let test = command.spawn().unwrap();
+    let pid = test.id().unwrap();
     let crash = async {
         // More than one: the first connection only looks for users.
         let running = "select 1 from pg_stat_activity where application_name = 'pgherd' having count(*) > 4";
         let pg = &mut herd.shards[0].primary;
-        eventually("the load test is at work", Duration::from_secs(10), async || {
+        eventually("the load test is at work", Duration::from_secs(30), async || {
             (!pg.sql(running).await.is_empty()).then_some(())
         })
         .await;
         pg.kill_immediate().await;
         pg.restart().await;
+        // However slow the machine: a crash resets these, so that what they count came after it.
+        let worked = "select 1 from pg_stat_database
+                      where datname = 'app' and xact_commit > 300 and xact_rollback > 100";
+        eventually("the load test is at work again", Duration::from_secs(60), async || {
+            (!pg.sql(worked).await.is_empty()).then_some(())
+        })
+        .await;
+        interrupt(pid).await; // ends it early
     };
-    let (said, ()) = tokio::join!(test, crash);
+    let (said, ()) = tokio::join!(test.wait_with_output(), crash);
+    let said = Said::from(said.unwrap());
     assert_eq!(said.code, Some(0), "{said:?}");
     assert!(said.out.contains("42501") && said.out.contains("23514"), "{}", said.out);
     let result: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
@@ -324,12 +348,11 @@ async fn an_interrupted_start_leaves_nothing_running_and_can_be_repeated() {
     let base = ports[0].number().to_string();
     let up = ["cluster", "up", "--shards", "1", "--port-base", &base, "--data-dir", text(&data)];
     let mut command = Command::new(env!("CARGO_BIN_EXE_pgherd"));
-    let mut child = command.args(up).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut child = command.args(up).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let line = lines.next_line().await.unwrap().unwrap();
     assert!(line.starts_with("making the data directories"), "{line}");
-    let kill = format!("kill -INT {}", child.id().unwrap());
-    assert!(Command::new("sh").args(["-c", &kill]).status().await.unwrap().success());
+    interrupt(child.id().unwrap()).await;
     assert_eq!(child.wait().await.unwrap().code(), Some(1));
     assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("error: interrupted"));
     let which = ["cluster", "status", "--data-dir", text(&data)];
