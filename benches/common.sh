@@ -3,7 +3,7 @@
 #
 #   PORT_BASE   first of the 200 ports that are used (21432)
 #   PGBOUNCER   the PgBouncer to compare with; else benches/pgbouncer.sh finds or builds one
-#   PGHERD      the pgherd to measure; else a release build of this tree
+#   PGHERD      the pgherd to measure; else that of scripts/release-build.sh, built if this tree has changed since
 set -euo pipefail
 base=${PORT_BASE:-21432}
 plain_port=$((base + 100)) routed_port=$((base + 101)) bouncer_port=$((base + 102))
@@ -11,8 +11,7 @@ export PATH=$PATH:/usr/sbin PGPASSWORD=app
 scripts/prerequisites.sh --bench
 bouncer=${PGBOUNCER:-$(benches/pgbouncer.sh)}
 if [ -z "${PGHERD:-}" ]; then
-    cargo build --release --locked --quiet
-    PGHERD=$PWD/target/release/pgherd
+    PGHERD=$(scripts/release-build.sh --fresh)
 fi
 dir=$(mktemp -d /tmp/pgherd-bench.XXXXXX)
 chmod 777 "$dir"
@@ -30,6 +29,14 @@ trap 'exit 130' INT TERM
 start_cluster() {
     "$PGHERD" cluster up --data-dir "$dir/herd" --port-base "$base" >/dev/null
     "$PGHERD" setup -c "$(routed_config)" >/dev/null
+}
+
+# Lookups by the sharding key for the routed configuration, a script for each protocol: in the text the key is a literal,
+# in the others a parameter. No such user: what is measured is the proxy.
+write_lookups() {
+    printf '\\set n random(100000, 109999)\nSELECT name FROM users WHERE user_id = '"':n'"';\n' >"$dir/simple.sql"
+    printf '\\set n random(100000, 109999)\nSELECT name FROM users WHERE user_id = :n::text;\n' >"$dir/extended.sql"
+    cp "$dir/extended.sql" "$dir/prepared.sql"
 }
 
 superuser() { PGPASSWORD=postgres psql -qX -v ON_ERROR_STOP=1 -h 127.0.0.1 -p "$base" -U postgres app "$@"; }

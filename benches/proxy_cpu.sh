@@ -17,10 +17,7 @@ start_herd "$(plain_config)" "$plain_port"
 plain_pid=$herd_pid
 start_herd "$(routed_config)" "$routed_port"
 "$PGHERD" generate -c "$dir/routed.toml" --scale 0.02 >/dev/null 2>&1
-# In the text the key is a literal, in the other protocols a parameter. No such user: what is measured is the proxy.
-printf '\\set n random(100000, 109999)\nSELECT name FROM users WHERE user_id = '"':n'"';\n' >"$dir/simple.sql"
-printf '\\set n random(100000, 109999)\nSELECT name FROM users WHERE user_id = :n::text;\n' >"$dir/extended.sql"
-cp "$dir/extended.sql" "$dir/prepared.sql"
+write_lookups
 
 measure() { # pid, port, protocol, clients, how to ask
     local pid=$1 port=$2 mode=$3 clients=$4 before after done_

@@ -11,8 +11,8 @@ use super::finish::{How, rows};
 use super::order::{error_of, fits, longest};
 use crate::pool::ServerConn;
 use crate::wire::{
-    BackendWriter, ErrorFields, FrontendWriter, TransactionStatus, WireError, parse_command_tag,
-    parse_row_description, peek_head,
+    BackendWriter, ErrorFields, FrontendWriter, TransactionStatus, WireError, is_command_tag,
+    parse_command_tag, parse_row_description, peek_head,
 };
 
 impl Exchange {
@@ -80,7 +80,7 @@ impl Exchange {
             b'1' | b'2' | b'3' | b'n' | b's' | b'I' if !body.is_empty() => {
                 return Some(malformed("answer", "its body should be empty"));
             }
-            b'C' if parse_command_tag(body).is_err() => {
+            b'C' if !is_command_tag(body) => {
                 return Some(malformed("CommandComplete", "it is no text"));
             }
             b'C' | b'I' | b's' => {

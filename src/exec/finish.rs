@@ -1,38 +1,9 @@
 //! How and when statements that were put upstream ended, in order, for whoever measures.
 //! Must not know what is measured. The clock is read once for all that one read of the server brought.
 
-use std::num::NonZeroU64;
-use std::sync::LazyLock;
-
 use smallvec::SmallVec;
-use tokio::time::Instant;
 
-/// A moment in half the room of an `Instant`: every client keeps some.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Moment(NonZeroU64);
-
-impl Moment {
-    /// Now. Reads the clock.
-    #[must_use]
-    pub fn now() -> Self {
-        Self::of(Instant::now())
-    }
-
-    /// A moment that was read before.
-    #[must_use]
-    pub fn of(at: Instant) -> Self {
-        static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
-        let since = at.saturating_duration_since(*EPOCH);
-        let ns = since.as_secs().wrapping_mul(1_000_000_000).wrapping_add(u64::from(since.subsec_nanos()));
-        Self(NonZeroU64::MIN.saturating_add(ns))
-    }
-
-    /// From an earlier moment, µs.
-    #[must_use]
-    pub fn us_since(self, earlier: Self) -> u64 {
-        self.0.get().saturating_sub(earlier.0.get()) / 1000
-    }
-}
+use crate::stats::Moment;
 
 /// How a statement ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,6 +16,6 @@ mod scatter; // one statement on many shards, rows concatenated
 
 pub use self::exchange::{Event, Exchange, Lost, Watch};
 pub use self::expect::{Done, Expect};
-pub use self::finish::{Finish, Finishes, How, Moment};
+pub use self::finish::{Finish, Finishes, How};
 pub use self::notify::{Ended, Hub, Inbox, ListenError};
 pub use self::scatter::{Outcome, Request, Scatter, ScatterError};

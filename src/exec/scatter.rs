@@ -16,6 +16,7 @@ use tokio::time::{Instant, Sleep};
 use super::order::{error_of, longest};
 use crate::cluster::Leased;
 use crate::pool::Stream;
+use crate::stats::Moment;
 use crate::wire::{
     BackendWriter, Blame, ClientFacing, ErrorFields, ErrorReport, FieldDescription, SqlState,
     TransactionStatus, parse_command_tag, parse_row_description, peek_head, rows_of_tag,
@@ -359,7 +360,7 @@ impl Scatter {
                 let idle = status == TransactionStatus::Idle;
                 if idle && part.up.is_empty() && part.down.is_empty() && !self.cancelled {
                     // A cancel under way could still hit whoever is lent it next.
-                    part.leased.mark_clean(Instant::now());
+                    part.leased.mark_clean(Moment::now());
                 }
             }
             b'1' | b'2' | b'3' | b'n' | b'N' | b'A' => {}

@@ -23,7 +23,7 @@ use super::server::{PinLimit, ServerConn};
 use super::stand::{NoTurn, Stand, watch};
 use super::{ConnectError, Endpoint, Gate, connect};
 use crate::config;
-use crate::stats::PoolStats;
+use crate::stats::{Moment, PoolStats};
 use crate::wire::{Blame, ClientFacing, SqlState};
 
 /// How bb8 opens and judges connections.
@@ -78,7 +78,7 @@ impl bb8::ManageConnection for Manager {
             opened,
             self.endpoint.clone(),
             prepared,
-            (era, Instant::now() + life),
+            (era, Moment::now().after(life)),
             place,
             self.pins.clone(),
             self.stats.clone(),

@@ -12,14 +12,13 @@ use std::sync::atomic::{
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
 
 use super::auth::MAX_PARAMETERS;
 use super::prepared::{PreparedSet, StatementKey};
 use super::settings::Settings;
 use super::stream::Stream;
 use super::{Endpoint, Idle, Opened, cancel};
-use crate::stats::PoolStats;
+use crate::stats::{Moment, PoolStats};
 use crate::wire::{
     ErrorFields, FrontendWriter, TransactionStatus, WireError, next_frame, parse_parameter_status,
 };
@@ -53,7 +52,7 @@ pub struct ServerConn {
     piece: usize,
     /// What the unnamed statement holds, and the client that prepared it.
     pub unnamed: Option<(u32, StatementKey)>,
-    expires: Instant,
+    expires: Moment,
     /// The pool's era in which it was opened.
     pub(super) era: u64,
     /// Its place among the server's connections, given back when it is closed.
@@ -167,7 +166,7 @@ impl ServerConn {
         opened: Opened,
         endpoint: Arc<Endpoint>,
         prepared: NonZeroUsize,
-        (era, expires): (u64, Instant),
+        (era, expires): (u64, Moment),
         place: OwnedSemaphorePermit,
         pins: Arc<PinLimit>,
         stats: Arc<PoolStats>,
@@ -232,7 +231,7 @@ impl ServerConn {
             user: String::new(),
             size: 1,
         });
-        let life = (0, Instant::now() + std::time::Duration::from_secs(3600));
+        let life = (0, Moment::now().after(std::time::Duration::from_secs(3600)));
         Self::new(opened, Arc::new(endpoint), NonZeroUsize::MIN, life, place, PinLimit::new(1), stats)
     }
 
@@ -249,7 +248,7 @@ impl ServerConn {
 
     /// ReadyForQuery `I` was read and nothing of the client is left behind. One that is too old by `now` is not lent
     /// again.
-    pub fn mark_clean(&mut self, now: Instant) {
+    pub fn mark_clean(&mut self, now: Moment) {
         self.pinned = None;
         self.dirty = now >= self.expires || !self.set_piece(1);
     }
@@ -438,7 +437,7 @@ impl ServerConn {
         self.drawn = false;
         self.prepared.clear();
         self.unnamed = None;
-        self.mark_clean(Instant::now());
+        self.mark_clean(Moment::now());
         Ok(())
     }
 }

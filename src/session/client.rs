@@ -25,7 +25,7 @@ use crate::exec::Exchange;
 use crate::pool::{PassThrough, Stream};
 use crate::route::{Pin as Tie, Recall, Route, Router, SetParameter, Statement};
 use crate::shard::ShardId;
-use crate::stats::{DatabaseSlot, SessionStats, StatementSlot};
+use crate::stats::{DatabaseSlot, Moment, SessionStats, StatementSlot};
 use crate::wire::{BackendWriter, ErrorReport, Severity, SqlState, TransactionStatus};
 
 /// A session's buffer is let go when it is empty and larger than this, bytes.
@@ -149,7 +149,7 @@ pub(super) struct Turn {
     pub(super) reread: bool,
     pub(super) wrote: bool,
     /// When the client's latest bytes came.
-    pub(super) began: Option<Instant>,
+    pub(super) began: Option<Moment>,
     /// What statistics know of the statements under way.
     pub(super) measured: Measured,
     /// COPY data of a message of which only a part has come.

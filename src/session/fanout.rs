@@ -9,9 +9,9 @@ use super::join::{Refusal, cancelled, lost_before, refusal, unless_gone};
 use super::lost::RETRIES;
 use super::measure::Note;
 use crate::cluster::{ClusterError, Leased};
-use crate::exec::{Moment, Outcome, Request, Scatter};
+use crate::exec::{Outcome, Request, Scatter};
 use crate::shard::{ShardId, ShardSet};
-use crate::stats::On;
+use crate::stats::{Moment, On};
 use crate::wire::{BackendWriter, ClientFacing, ErrorReport, TransactionStatus};
 
 impl Client {
@@ -19,7 +19,7 @@ impl Client {
         if self.flush().await == Flow::End {
             return Flow::End;
         }
-        let began = self.turn.began.unwrap_or_else(Instant::now);
+        let began = self.turn.began.unwrap_or_else(Moment::now);
         for retries in (0..=RETRIES).rev() {
             let leases = match self.lease_all(plan.shards).await {
                 Ok(leases) => leases,
@@ -32,7 +32,7 @@ impl Client {
             };
             let on: SmallVec<[On; 8]> = leases.iter().map(on).collect();
             let start = Moment::now();
-            let limit = self.config.timeouts.query.map(|limit| began + limit);
+            let limit = self.config.timeouts.query.map(|limit| began.instant() + limit);
             let outcome = Scatter::new(leases, &plan.request).run(&mut self.stream, limit).await;
             self.cancel.clear().await;
             let rows = match &outcome {
@@ -67,7 +67,7 @@ impl Client {
                 Ok(leased) => leases.push(leased),
                 Err(report) => {
                     self.cancel.clear().await;
-                    leases.iter_mut().for_each(|l: &mut Leased| l.mark_clean(Instant::now()));
+                    leases.iter_mut().for_each(|l: &mut Leased| l.mark_clean(Moment::now()));
                     return Err(report);
                 }
             }

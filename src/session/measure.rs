@@ -9,10 +9,10 @@ use tracing::Span;
 
 use super::client::{Client, Place};
 use crate::cluster::Leased;
-use crate::exec::{How, Moment};
+use crate::exec::How;
 use crate::route::{Access, Kind, Route, Statement, Target, Verb};
 use crate::shard::PartitionId;
-use crate::stats::{Class, Effect, Named, On, Ran, RouteKind, StatementSlot, Stats, Timing};
+use crate::stats::{Class, Effect, Moment, Named, On, Ran, RouteKind, StatementSlot, Stats, Timing};
 
 /// What is known of a statement before it runs.
 #[derive(Debug, Clone, Copy)]
@@ -132,7 +132,7 @@ impl Client {
         if self.x.finishes.measures() {
             let measured = &mut self.turn.measured;
             let queue_us = std::mem::take(&mut measured.queue_us);
-            let came = self.turn.began.map_or_else(Moment::now, Moment::of);
+            let came = self.turn.began.unwrap_or_else(Moment::now);
             let note = Note { part, ..note };
             let span =
                 tracing::enabled!(tracing::Level::DEBUG).then(|| Box::new(note.span(self.proxy.stats())));
@@ -155,7 +155,7 @@ impl Client {
     /// Bytes of the client have come.
     pub(super) fn note_came(&mut self) {
         if self.x.finishes.measures() {
-            self.turn.began = Some(tokio::time::Instant::now());
+            self.turn.began = Some(Moment::now());
         }
     }
 
@@ -249,7 +249,7 @@ impl Client {
         let slot = subject.and_then(|note| note.slot);
         let queue_us = std::mem::take(&mut self.turn.measured.queue_us);
         let now = Moment::now();
-        let came = self.turn.began.map(Moment::of).max(self.turn.measured.last);
+        let came = self.turn.began.max(self.turn.measured.last);
         let total_us = came.map_or(0, |came| now.us_since(came));
         let ran = Ran {
             statement: slot,
@@ -274,7 +274,7 @@ impl Client {
         }
         let now = Moment::now();
         let queue_us = std::mem::take(&mut self.turn.measured.queue_us);
-        let came = self.turn.began.map_or(start, Moment::of);
+        let came = self.turn.began.unwrap_or(start);
         let sent_us = brief(start.us_since(came));
         let flight = Flight { note, queue_us, came, sent_us, span: None };
         let mut ran = flight.ran(self.turn.measured.last, now);

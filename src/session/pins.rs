@@ -7,7 +7,6 @@
 use std::collections::BTreeSet;
 
 use smallvec::SmallVec;
-use tokio::time::Instant;
 
 use super::adopt;
 use super::client::{Client, Kept, Place};
@@ -15,6 +14,7 @@ use crate::cluster::Leased;
 use crate::config::PoolMode;
 use crate::pool::ServerError;
 use crate::route::{Asks, Kind, Pin, Route, RouteError, Statement};
+use crate::stats::Moment;
 use crate::wire::{ErrorReport, SqlState, TransactionStatus};
 
 /// Asks a server, outside a transaction, what its session holds: a letter for each cause.
@@ -262,7 +262,7 @@ impl Client {
             let pins = std::mem::take(&mut self.turn.new_pins);
             self.keep(server, pins);
         } else {
-            server.mark_clean(self.turn.began.unwrap_or_else(Instant::now));
+            server.mark_clean(self.turn.began.unwrap_or_else(Moment::now));
         }
     }
 

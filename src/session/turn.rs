@@ -11,6 +11,7 @@ use super::cancels::KILL;
 use super::client::{Client, Flow};
 use super::feed::Step;
 use crate::exec::{Event, Lost, Watch};
+use crate::stats::Moment;
 use crate::wire::{ErrorFields, SqlState};
 
 /// How long a server may say nothing after a statement that ran too long was cancelled.
@@ -22,7 +23,7 @@ const AHEAD: usize = 64 << 10;
 impl Client {
     /// Works until nothing is left to do and no whole message is waiting.
     pub(super) async fn take_turn(&mut self) -> Flow {
-        self.turn.began = Some(Instant::now());
+        self.turn.began = Some(Moment::now());
         loop {
             if self.cancel.asked_now() & KILL != 0 {
                 return Flow::End; // what is still to be said is said by `run`
@@ -167,7 +168,7 @@ impl Client {
                 Some(limit) => {
                     let end = match self.turn.late {
                         true => Instant::now() + CANCEL_GRACE,
-                        false => self.turn.began.unwrap_or_else(Instant::now) + limit,
+                        false => self.turn.began.unwrap_or_else(Moment::now).instant() + limit,
                     };
                     match Box::pin(tokio::time::timeout_at(end, poll)).await {
                         Ok(event) => event,
@@ -216,7 +217,7 @@ impl Client {
             self.turn.late = true;
             self.cancel.cancel().await;
         } else {
-            self.turn.began = Some(Instant::now()); // it is the client that is waited for
+            self.turn.began = Some(Moment::now()); // it is the client that is waited for
         }
     }
 }

@@ -202,6 +202,13 @@ pub fn parse_command_tag(body: &[u8]) -> Result<&str, WireError> {
     Ok(tag)
 }
 
+/// Whether the body of a CommandComplete is one: what [`parse_command_tag`] says, for less where it is ASCII.
+#[must_use]
+pub fn is_command_tag(body: &[u8]) -> bool {
+    let ascii = |tag: &[u8]| tag.iter().all(|b| (1..0x80).contains(b));
+    matches!(body, [tag @ .., 0] if ascii(tag)) || parse_command_tag(body).is_ok()
+}
+
 /// The row count at the end of a command tag, if it has one: `"INSERT 0 5"` is 5.
 #[must_use]
 pub fn rows_of_tag(tag: &str) -> Option<u64> {

@@ -61,6 +61,7 @@ fn decoded_is_what_was_sent(frame: &Frame) -> Result<(), TestCaseError> {
         again.put_row_description(&columns);
         prop_assert!(!lossless || again[5..] == *body);
     }
+    assert_eq!(is_command_tag(body), parse_command_tag(body).is_ok());
     if let Ok(tag) = parse_command_tag(body) {
         let _ = rows_of_tag(tag);
     }

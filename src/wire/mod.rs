@@ -12,8 +12,8 @@ pub(crate) mod fuzzing;
 mod sqlstate;
 
 pub use self::backend::{
-    BackendWriter, ErrorFields, ErrorSubject, FieldDescription, TransactionStatus, parse_command_tag,
-    parse_parameter_status, parse_row_description, rows_of_tag,
+    BackendWriter, ErrorFields, ErrorSubject, FieldDescription, TransactionStatus, is_command_tag,
+    parse_command_tag, parse_parameter_status, parse_row_description, rows_of_tag,
 };
 pub use self::error::{Blame, ClientFacing, ErrorReport, Severity};
 pub use self::frame::{Frame, Head, WireError, next_frame, peek_head};
