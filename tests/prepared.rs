@@ -678,3 +678,19 @@ async fn messages_that_arrive_one_by_one_are_each_answered() {
         both.query("rollback").await;
     }
 }
+
+/// PostgreSQL prepares more parameters than a message can count; only Bind cannot give them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parameters_beyond_what_a_message_can_count_are_described() {
+    let world = World::start(TWO).await;
+    let mut both = world.pair().await;
+    for count in [65535, 65536, 65540] {
+        let values: Vec<_> = (1..=count).map(|n| format!("(${n}::text)")).collect();
+        let sql = format!("values {}", values.join(", "));
+        let seen = both.same(|w| w.parse("many", &sql).describe("many").sync()).await;
+        assert!(seen.contains(&format!("{count} parameters from 25 to 25")), "{seen:?}");
+        both.same(|w| w.run("many", &["1"])).await; // 08P01
+        both.same(|w| w.describe("many").close("many").sync()).await;
+    }
+    both.query("select 1").await;
+}

@@ -127,8 +127,10 @@ impl Exchange {
                 }
             }
             b't' => {
-                let count = body.first_chunk().map(|n| usize::from(u16::from_be_bytes(*n)));
-                if self.parameters.is_some() || count.is_none_or(|n| n * 4 + 2 != body.len()) {
+                // PostgreSQL prepares more parameters than 16 bits count, and shows them all under what is left of the count.
+                let count = body.first_chunk().map(|n| u16::from_be_bytes(*n));
+                let shown = body.len().saturating_sub(2);
+                if self.parameters.is_some() || shown % 4 != 0 || count != Some((shown / 4) as u16) {
                     return Some(malformed("ParameterDescription", "its length is not that of its count"));
                 }
                 if let Some(Expect::DescribeStatement { forward: wanted, .. }) = self.expect.front() {

@@ -101,7 +101,12 @@ impl ClientStatement {
     /// The parameter types to declare when the proxy prepares it once more: those it was given at first, whatever names
     /// mean by now. Types that users made have other numbers on other servers.
     pub(super) fn settled_types(&self) -> Bytes {
-        let Some(shape) = self.shape.get() else { return self.types.clone() };
+        // Parse can declare no more than it can count.
+        let Some(shape) =
+            self.shape.get().filter(|shape| shape.parameters.len() / 4 <= usize::from(u16::MAX))
+        else {
+            return self.types.clone();
+        };
         let mut types = Vec::with_capacity(shape.parameters.len());
         for oid in shape.parameters.chunks_exact(4) {
             let own = u32::from_be_bytes(oid.try_into().unwrap_or_default()) >= FIRST_USER_OID;

@@ -215,7 +215,10 @@ fn word(tag: u8, body: &[u8]) -> String {
         b't' => {
             let oids: Vec<_> =
                 body[2..].chunks(4).map(|c| u32::from_be_bytes(c.try_into().unwrap())).collect();
-            format!("parameters {oids:?}")
+            match oids.len() {
+                0..100 => format!("parameters {oids:?}"),
+                many => format!("{many} parameters from {} to {}", oids[0], oids[many - 1]),
+            }
         }
         b'C' => format!("done {}", text(body)),
         b'S' => format!("status {}", text(body)),
