@@ -5,8 +5,8 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Changes, Front, Herd, PATIENCE, Pair, Raw, eventually, failure, rows};
-use pgherd::wire::FrontendWriter;
+use common::{Changes, Front, Herd, PATIENCE, Pair, Raw, Wire, eventually, failure, rows};
+use pgherd::wire::{ErrorFields, FrontendWriter};
 use tokio_postgres::NoTls;
 
 async fn session(pool: &'static str) -> Front {
@@ -248,4 +248,98 @@ keys = [{ column = \"id\", method = \"hash\" }, { column = \"part\", method = \"
     }
     assert!((1..5).contains(&wrong), "{wrong}");
     assert_eq!(rows(&direct, "select count(*) from kept where part is null").await, ["0"]);
+}
+
+/// What a server says of its own accord, and what it counts from the first message of a batch on, waits for no Sync.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_parse_that_comes_alone_is_with_the_server_at_once() {
+    let front = session("size = 1\nmin_idle = 0").await;
+    let mut raw = Raw::connect(&front).await;
+    for begin in ["select 1", "begin"] {
+        assert!(!ask(&mut raw, begin).await.contains("closed"));
+        for (name, code) in [("", "42703"), ("named", if begin == "begin" { "25P02" } else { "42703" })] {
+            raw.out.put_parse(name, b"select nothing", &[]);
+            raw.send().await;
+            let (tag, body) = raw.next().await.unwrap();
+            assert_eq!(
+                (tag, ErrorFields::parse(&body).unwrap().code.as_str()),
+                (b'E', code),
+                "{begin}, {name:?}"
+            );
+            raw.out.put_sync();
+            assert_eq!(raw.ask().await, if begin == "begin" { "/E" } else { "/I" });
+        }
+    }
+}
+
+/// A session with a server of its own is routed and watched alike whatever the catalogs say: it waits for no reading.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_waits_for_the_catalogs_after_ddl() {
+    let front = session("size = 3\nmin_idle = 0").await;
+    let (one, other) = (front.connect().await, front.connect().await);
+    let direct = front.herd.primary(0).connect().await;
+    direct.batch_execute("begin; lock pg_catalog.pg_rewrite in access exclusive mode").await.unwrap();
+    let work = async {
+        for (client, table) in [(&one, "a"), (&other, "b")] {
+            client.batch_execute(&format!("create table {table} (i int)")).await.unwrap();
+            client
+                .batch_execute(&format!("do $$ begin execute 'alter table {table} add j int'; end $$"))
+                .await
+                .unwrap();
+            let prepared =
+                client.prepare(&format!("insert into {table} values (1, $1) returning j")).await.unwrap();
+            assert_eq!(client.query_one(&prepared, &[&7]).await.unwrap().get::<_, i32>(0), 7);
+        }
+    };
+    // A reading would be given up after the 5 s of a probe.
+    let limit = Duration::from_secs(4);
+    tokio::time::timeout(limit, work).await.expect("the catalogs cannot be read while they are locked");
+    direct.batch_execute("rollback").await.unwrap();
+    let third = front.connect().await;
+    assert_eq!(rows(&third, "select j from a union all select j from b").await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_that_arrive_one_by_one_are_each_answered() {
+    const MESSAGES: [fn(&mut Wire) -> &mut Wire; 11] = [
+        |w| w.parse("p", "select $1::int + 1"),
+        |w| w.describe("p"),
+        |w| w.parse("q", "select $1::int + 2"),
+        |w| w.bind("", "p", &["1"]),
+        |w| w.describe_portal(""),
+        |w| w.execute("", 0),
+        |w| w.parse("", "select $1::int + 3"),
+        |w| w.bind("", "", &["2"]),
+        |w| w.execute("", 0),
+        |w| w.close("p").close("q"),
+        |w| w.sync(),
+    ];
+    let front = session("size = 3\nmin_idle = 0").await;
+    let mut both = Pair::connect(front.herd.primary(0).port, front.port, &[]).await;
+    let other = front.connect().await;
+    // Outside and inside a transaction, a failed one too; after an answer, and while one is under way.
+    for begin in ["select 1", "begin", "begin; select 1/0"] {
+        both.query(begin).await;
+        for before in ["", "select pg_sleep(0.02)"] {
+            for together in 1..=MESSAGES.len() {
+                if !before.is_empty() {
+                    both.one.query(before).send().await;
+                    both.proxy.query(before).send().await;
+                }
+                for messages in MESSAGES.chunks(together) {
+                    for say in messages {
+                        say(&mut both.one);
+                        say(&mut both.proxy);
+                    }
+                    both.one.send().await;
+                    both.proxy.send().await;
+                    // When another client has its answer, what was sent before has been read.
+                    other.simple_query("select 2").await.unwrap();
+                }
+                let (one, proxy) = tokio::join!(both.one.answers(), both.proxy.answers());
+                assert_eq!(one, proxy, "{begin}, {before}, {together} at a time");
+            }
+        }
+        both.query("rollback").await;
+    }
 }

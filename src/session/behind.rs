@@ -1,5 +1,5 @@
 //! DDL after DDL: where one session alone works on a database, as in a migration, the catalogs are read when something
-//! depends on them, not after each statement.
+//! depends on them, not after each statement. On a session of one server without tables that are placed nothing does.
 //! Must not know how catalogs are read.
 
 use super::client::{Client, Place};
@@ -10,7 +10,7 @@ impl Client {
     /// DDL has taken effect. Says whether its catalogs may be read later: whoever needs them finds them behind.
     pub(super) fn may_read_later(&self) -> bool {
         let Place::Database { served, .. } = &self.place else { return false };
-        let later = !self.turn.runs_more && self.standing.seat.is_alone();
+        let later = self.owns_names() || !self.turn.runs_more && self.standing.seat.is_alone();
         if later {
             served.cluster.fall_behind();
         }
@@ -23,7 +23,7 @@ impl Client {
         statements: impl IntoIterator<Item = (&'a Statement, &'a [u8])>,
     ) -> Option<Step> {
         let Place::Database { served, .. } = &self.place else { return None };
-        if !served.cluster.is_behind() || self.turn.unread {
+        if !served.cluster.is_behind() || self.turn.unread || self.owns_names() {
             return None;
         }
         let needs = statements.into_iter().any(|(statement, text)| !needs_no_catalog(statement, text));

@@ -4,7 +4,7 @@
 
 use super::client::{Client, Place};
 use super::extended::no_statement;
-use super::feed::Fed;
+use super::feed::{Fed, Step};
 use super::prepared::{ClientStatement, Portal, key_of};
 use super::query::passed_on;
 use crate::exec::Expect;
@@ -22,6 +22,22 @@ impl Client {
     /// Whether this statement is on the server by the client's own name. Its unnamed one is the server's in any case.
     pub(super) fn is_there_by_name(&self, statement: &ClientStatement) -> bool {
         !statement.name.is_empty() && self.owns_names()
+    }
+
+    /// The client's next message has not come yet: a Parse or Describe that waits for it need not, where nothing that
+    /// follows can change where it goes. What a server counts from its first message on, as `statement_timeout`, is
+    /// then what it would count without the proxy.
+    pub(super) fn parse_ahead(&mut self) -> Option<Step> {
+        if self.turn.deferred.is_empty() || !self.owns_names() {
+            return None;
+        }
+        match self.place_deferred() {
+            Ok(step) => step,
+            Err(error) => {
+                self.refuse_extended(&error.report());
+                None
+            }
+        }
     }
 
     /// Bind of a name that the server may know from SQL.
