@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use common::{Changes, Front, PATIENCE, eventually, failure, rows};
+use common::{Changes, Front, PATIENCE, Raw, eventually, failure, rows};
+use pgherd::wire::{ErrorFields, FrontendWriter};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
@@ -234,6 +235,50 @@ async fn a_session_reads_its_own_writes_though_the_replica_is_behind() {
     })
     .await;
     assert_eq!(rows(&client, &name).await, ["mine"]);
+}
+
+/// Who ends the server process that works for a client means that client, as on one server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_whose_server_is_ended_by_an_operator_is_ended_in_the_servers_words() {
+    let front = Front::plain(0, Changes { pool: "size = 4", ..Changes::default() }).await;
+    let watch = front.herd.primary(0).connect().await;
+    watch.batch_execute("create table t (i int); grant all on t to public").await.unwrap();
+    for (words, code) in [
+        ("select pg_sleep(60) /* read */", "57P01"),
+        ("begin; insert into t values (1); select pg_sleep(60) /* inside */", "57P01"),
+        ("insert into t select 2 from pg_sleep(60) /* write */", "08007"),
+        ("select pg_terminate_backend(pg_backend_pid()) /* itself */", "08007"),
+    ] {
+        let client = Raw::connect(&front).await;
+        let mut client = client;
+        client.out.put_query(words.as_bytes());
+        client.send().await;
+        if words.contains("pg_sleep") {
+            eventually("it runs", PATIENCE, async || {
+                let kill = "select pg_terminate_backend(pid) from pg_stat_activity where query = $1 and wait_event = 'PgSleep'";
+                (!watch.query(kill, &[&words]).await.unwrap().is_empty()).then_some(())
+            })
+            .await;
+        }
+        let mut last = None;
+        while let Some(message) = client.next().await {
+            last = Some(message);
+        }
+        let (tag, body) = last.unwrap();
+        assert_eq!(tag, b'E', "{words}");
+        let said = ErrorFields::parse(&body).unwrap();
+        assert_eq!(
+            (said.severity.as_str(), said.code.as_str()),
+            ("FATAL", code),
+            "{words}: {}",
+            said.message
+        );
+        if code == "57P01" {
+            assert_eq!(said.message, "terminating connection due to administrator command");
+        }
+    }
+    assert_eq!(rows(&watch, "select count(*) from t").await, ["0"]);
+    assert_eq!(rows(&front.connect().await, "select 1").await, ["1"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,4 +1,5 @@
-//! A server is lost under a client: a read is tried elsewhere, all else is told what is known of it.
+//! A server is lost under a client: a read is tried elsewhere, all else is told what is known of it. A server that ends
+//! a session in words of its own ends the client's; one that is only gone does not.
 //! Must not know how a server is found.
 
 use std::io::ErrorKind;
@@ -48,11 +49,11 @@ impl Client {
         if torn {
             return Flow::End; // half a row was passed on: only the end of the connection is honest
         }
+        let unknown = if was_open { self.turn.committing } else { wrote };
         if self.is_of_one_server() {
-            let unknown = if was_open { self.turn.committing } else { wrote };
             let report = lost_report(&lost, why, &address, &state.shard_name, unknown, was_open);
             self.count_lost(On { server: state.slot, shard: state.shard, is_replica });
-            return self.lost_with_session(&lost, report).await;
+            return self.lost_with_session(lost.said.as_ref(), report).await;
         }
         if self.turn.only_reads
             && !was_open
@@ -68,8 +69,7 @@ impl Client {
             return Flow::Continue;
         }
         let Some(ready_owed) = owed else { return Flow::Continue };
-        let committing = std::mem::take(&mut self.turn.committing);
-        let unknown = if was_open { committing } else { wrote };
+        self.turn.committing = false;
         let report = lost_report(&lost, why, &address, &state.shard_name, unknown, was_open);
         let statement = self.count_lost(On { server: state.slot, shard: state.shard, is_replica });
         self.proxy.stats().error(ErrorEvent {
@@ -82,6 +82,12 @@ impl Client {
             server: Some(address),
             statement,
         });
+        if let Some(said) = &lost.said
+            && !self.turn.late
+        {
+            // pg_terminate_backend(), idle_in_transaction_session_timeout, a shutdown: it is the session that was meant.
+            return self.lost_with_session(Some(said).filter(|_| !unknown), report).await;
+        }
         if let Some(saved) = self.turn.saved.take() {
             self.vars = saved;
         }
@@ -126,9 +132,9 @@ impl Client {
         Flow::End
     }
 
-    /// In session pooling the session ends with its server, in that one's own words if it has said any.
-    async fn lost_with_session(&mut self, lost: &Lost, mut report: ErrorReport) -> Flow {
-        if let Some(said) = &lost.said {
+    /// The session ends with its server, in that one's own words if it has said any and they say enough.
+    async fn lost_with_session(&mut self, said: Option<&ErrorFields>, mut report: ErrorReport) -> Flow {
+        if let Some(said) = said {
             report = ErrorReport::fatal(said.sqlstate(), said.message.clone());
         }
         report.severity = Severity::Fatal;
