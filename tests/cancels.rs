@@ -141,3 +141,82 @@ async fn a_cancel_hits_the_statement_that_was_sent_before_it_and_none_that_is_se
         assert!(stopped > 25, "{stopped} of 50 were stopped");
     }
 }
+
+/// What it was told at its login is the only process id that a client of shared connections knows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_is_cancelled_and_ended_by_the_process_id_that_its_client_knows() {
+    let front = Front::plain(0, Changes { pool: "size = 3\nmin_idle = 0", ..Changes::default() }).await;
+    let stranger = front.connect().await; // another user
+    let mut raw = Raw::connect(&front).await;
+    let own = |raw: &Raw| u32::from_be_bytes(raw.key[..4].try_into().unwrap());
+    let signal = async |raw: &mut Raw, verb: &str, id: u32, value: bool| {
+        if value {
+            raw.out.put_parse("", format!("select pg_{verb}_backend($1)").as_bytes(), &[]);
+            raw.out.put_bind("", "", &tail(&id.to_string()));
+            raw.out.put_execute("", 0);
+            raw.out.put_sync();
+        } else {
+            raw.out.put_query(format!("select pg_catalog.pg_{verb}_backend({id}) as done;").as_bytes());
+        }
+        raw.ask().await
+    };
+    for (busy, value) in
+        [("select pg_sleep(60)", false), ("begin; select pg_sleep(60)", true), ("", true), ("", false)]
+    {
+        let mut victim = Raw::connect(&front).await;
+        let id = own(&victim);
+        assert!(id > 1 << 22, "no process has that number");
+        assert_eq!(rows(&stranger, &format!("select pg_terminate_backend({id})")).await, ["f"]);
+        for verb in ["cancel", "terminate"] {
+            if !busy.is_empty() {
+                victim.out.put_query(busy.as_bytes());
+                victim.send().await;
+                let running = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'";
+                eventually("it runs", PATIENCE, async || {
+                    (front.herd.primary(0).sql(running).await == ["1"]).then_some(())
+                })
+                .await;
+            }
+            let told = signal(&mut raw, verb, id, value).await;
+            assert_eq!(told, if value { "1 2 t SELECT_1 /I" } else { "T t SELECT_1 /I" }, "{verb}, {busy}");
+            let said = match (verb, busy) {
+                ("cancel", "") => continue,
+                ("cancel", "select pg_sleep(60)") => "T 57014 /I",
+                ("cancel", _) => "BEGIN T 57014 /E",
+                (..) => "57P01 closed",
+            };
+            let answers = victim.answers(1).await;
+            assert!(answers.ends_with(said), "{verb}, {busy}: {answers}");
+            if verb == "cancel" {
+                victim.out.put_query(b"rollback");
+                assert!(victim.ask().await.ends_with("ROLLBACK /I"));
+            }
+        }
+        assert_eq!(signal(&mut raw, "terminate", id, value).await.matches(" f ").count(), 1, "it is gone");
+    }
+    // What has failed does not happen, nor what a failed statement comes before.
+    let mut spared = Raw::connect(&front).await;
+    let id = own(&spared);
+    raw.out.put_query(b"begin; select 1/0");
+    assert_eq!(raw.ask().await, "BEGIN 22012 /E");
+    assert_eq!(signal(&mut raw, "terminate", id, false).await, "25P02 /E");
+    raw.out.put_query(b"rollback");
+    assert_eq!(raw.ask().await, "ROLLBACK /I");
+    raw.statement("select 1/0", false);
+    assert_eq!(signal(&mut raw, "terminate", id, true).await, "1 22012 /I");
+    spared.out.put_query(b"select 1");
+    assert_eq!(spared.ask().await, "T 1 SELECT_1 /I");
+    // Its own.
+    let id = own(&raw);
+    raw.out.put_query(format!("select pg_terminate_backend({id})").as_bytes());
+    assert!(raw.ask().await.ends_with("57P01 closed"));
+}
+
+/// Of a Bind: all text, one value.
+fn tail(value: &str) -> Vec<u8> {
+    let mut tail = vec![0, 0, 0, 1];
+    tail.put_u32(value.len() as u32);
+    tail.put_slice(value.as_bytes());
+    tail.put_u16(0);
+    tail
+}

@@ -109,6 +109,66 @@ async fn own_notifications_come_before_ready_for_query_and_bear_the_own_pid() {
     assert_eq!(seen, [(me, b"1".to_vec()), (me, b"2".to_vec())]);
 }
 
+/// Who notifies is known by the process id that he was told at his login, whichever server he has worked on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn notifications_of_another_client_bear_the_process_id_that_it_knows() {
+    let front = Front::plain(0, Changes { pool: "size = 2\nmin_idle = 0", ..Changes::default() }).await;
+    let mut hearer = Raw::connect(&front).await;
+    let (mut one, mut other) = (Raw::connect(&front).await, Raw::connect(&front).await);
+    assert_eq!(ask(&mut one, "notify news, 'nobody hears'").await, "NOTIFY /I");
+    assert_eq!(ask(&mut hearer, "listen news").await, "LISTEN /I");
+    for (sql, answer) in [
+        ("notify news, 'x'", "NOTIFY /I"),
+        ("select pg_notify('news', 'x')", "T  SELECT_1 /I"),
+        ("begin; notify news, 'x'; select 1; commit", "BEGIN NOTIFY T 1 SELECT_1 COMMIT /I"),
+        ("do $$ begin notify news, 'x'; end $$", "DO /I"),
+        ("select 1; notify news, 'x'", "T 1 SELECT_1 NOTIFY /I"),
+    ] {
+        for round in 0..20 {
+            let client = if round % 2 == 0 { &mut one } else { &mut other };
+            assert_eq!(ask(client, sql).await, answer, "{sql}");
+            assert_eq!(heard(&mut hearer).await, (own_pid(client), "news".into(), "x".into()), "{sql}");
+        }
+    }
+    for client in [&mut one, &mut other] {
+        assert_eq!(ask(client, "begin").await, "BEGIN /T");
+        client.statement("select pg_notify('news', 'y')", false).out.put_sync();
+        assert_eq!(client.ask().await, "1 2  SELECT_1 /T");
+        assert_eq!(ask(client, "listen other").await, "LISTEN /T");
+    }
+    for client in [&mut other, &mut one] {
+        assert_eq!(ask(client, "commit").await, "COMMIT /I");
+        assert_eq!(heard(&mut hearer).await, (own_pid(client), "news".into(), "y".into()));
+    }
+    // Who listens now hears the others.
+    assert_eq!(ask(&mut hearer, "notify other, 'z'").await, "NOTIFY /I");
+    for client in [&mut one, &mut other] {
+        assert_eq!(heard(client).await, (own_pid(&hearer), "other".into(), "z".into()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_notified_before_unlisten_is_heard() {
+    let front = Front::plain(0, narrow()).await;
+    let direct = front.herd.primary(0).connect_app().await;
+    let mut hearer = Raw::connect(&front).await;
+    for round in 0..100 {
+        assert_eq!(ask(&mut hearer, "listen news").await, "LISTEN /I");
+        let (unlisten, answer) = match round % 3 {
+            0 => ("unlisten *", "UNLISTEN /I"),
+            1 => ("unlisten news", "UNLISTEN /I"),
+            _ => ("begin; unlisten news; commit", "BEGIN UNLISTEN COMMIT /I"),
+        };
+        direct.batch_execute(&format!("notify news, '{round}'")).await.unwrap();
+        hearer.out.put_query(unlisten.as_bytes());
+        let told = hearer.ask().await;
+        assert_eq!(told.replacen("A ", "", 1), answer, "{unlisten}");
+        if !told.contains("A ") {
+            assert_eq!(heard(&mut hearer).await.2, round.to_string());
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn listen_takes_effect_at_commit_and_never_after_a_rollback() {
     let front = Front::plain(0, Changes::default()).await;

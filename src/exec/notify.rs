@@ -275,6 +275,12 @@ impl Hub {
         }
     }
 
+    /// The same for all shards.
+    pub async fn all_caught_up(self: &Arc<Self>) {
+        let shards = (0..self.cluster().shard_count()).map(|shard| self.caught_up(ShardId(shard as u16)));
+        futures_util::future::join_all(shards).await;
+    }
+
     /// From now on, what this server process notifies is the client's own. Returns when all earlier has been heard.
     pub async fn claim(self: &Arc<Self>, shard: ShardId, pid: u32, client: u32) {
         self.caught_up(shard).await;
@@ -326,6 +332,12 @@ impl Hub {
             *ear = None;
         }
         idle
+    }
+
+    /// Whether somebody listens to anything.
+    #[must_use]
+    pub fn is_heard(&self) -> bool {
+        !self.inner.lock().channels.is_empty()
     }
 
     /// The channels that somebody listens to, for the virtual tables and tests.

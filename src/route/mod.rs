@@ -25,6 +25,7 @@ mod prepared;
 mod set;
 mod set_config;
 mod shown;
+mod signal;
 mod template;
 mod transaction;
 mod types;
@@ -48,6 +49,7 @@ pub use self::filter::{FilterError, Fragment, condition, order, quoted};
 pub use self::prepared::{Argument, Prepared, filled_by, prepared};
 pub use self::set_config::names_of_list;
 pub use self::shown::Fingerprint;
+pub use self::signal::Signal;
 pub use self::template::Recall;
 pub use self::types::{
     Access, Asks, ConfigCall, ConfigValue, Env, Kind, Param, Pin, Route, RouteError, SetParameter, Target,
@@ -261,6 +263,12 @@ impl Statement {
     pub fn configured(&self, params: &[Param<'_>]) -> Result<Vec<SetParameter>, RouteError> {
         let Kind::SetConfig(calls) = &self.work.kind else { return Ok(Vec::new()) };
         set_config::evaluate(calls, params)
+    }
+
+    /// The process that it ends or cancels with these values, if it does that and nothing else.
+    #[must_use]
+    pub fn signal(&self, text: &[u8], params: &[Param<'_>], env: &Env) -> Option<Signal> {
+        signal::signal(text.get(self.span.clone()).unwrap_or_default(), params, env)
     }
 
     /// What it has in common with statements that differ from it in values only.

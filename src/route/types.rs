@@ -209,10 +209,14 @@ pub struct Asks {
     pub undrawn: bool,
     /// pg_prepared_statements.
     pub prepared: bool,
+    /// NOTIFY or pg_notify(), by its words.
+    pub notifies: bool,
+    /// pg_terminate_backend() or pg_cancel_backend(), which any server may run: see [`Signal`](super::Signal).
+    pub process: bool,
 }
 
 impl Asks {
-    /// Whether it asks any such thing.
+    /// Whether it asks what not every server can answer.
     #[must_use]
     pub fn any(self) -> bool {
         self.channels || self.sequence || self.prepared
@@ -226,6 +230,8 @@ impl Asks {
             sequence: self.sequence || other.sequence,
             undrawn: self.undrawn || other.undrawn,
             prepared: self.prepared || other.prepared,
+            notifies: self.notifies || other.notifies,
+            process: self.process || other.process,
         }
     }
 }

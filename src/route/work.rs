@@ -248,6 +248,7 @@ fn asked_in(text: &str) -> Asks {
         asks.sequence |= is("lastval") || is("currval");
         asks.undrawn = asks.sequence;
         asks.channels |= is("pg_listening_channels");
+        asks.notifies |= is("notify") || is("pg_notify");
         asks.prepared |= is("pg_prepared_statements") || is("pg_prepared_statement");
     }
     asks

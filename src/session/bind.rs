@@ -114,6 +114,10 @@ impl Client {
         {
             return Ok(Fed::Until(step));
         }
+        let mut route = route;
+        if let Some(step) = self.signal((parsed, &statement.sql), &params, &mut route) {
+            return Ok(Fed::Until(step));
+        }
         self.bind_on_server(view, &statement, parsed, &route, sets);
         Ok(Fed::Next)
     }

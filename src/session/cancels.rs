@@ -29,6 +29,9 @@ use crate::pool::CancelTarget;
 const SHORT_KEY: usize = 4;
 /// Length of a key for protocol 3.2, bytes.
 const LONG_KEY: usize = 32;
+/// The first number that the proxy makes up. No process has one so high (Linux ends at 2^22), so that what is done to
+/// it by number, as with `pg_terminate_backend()`, hits no server connection of somebody else.
+pub(super) const FIRST_OWN: u32 = 1 << 23;
 /// How long a request that came early waits for the session to look.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -113,7 +116,7 @@ impl Cancels {
             if let Some(id) = wanted.filter(free) {
                 break id;
             }
-            let id = self.next.fetch_add(1, Relaxed).wrapping_add(1) & 0x7fff_ffff;
+            let id = FIRST_OWN + self.next.fetch_add(1, Relaxed) % (i32::MAX as u32 - FIRST_OWN);
             if free(&id) {
                 break id;
             }
@@ -156,6 +159,14 @@ impl Cancels {
         true
     }
 
+    /// What a session runs is cancelled, as by its own request; says whether there was one.
+    pub(super) fn cancel(&self, id: u32) -> bool {
+        let slot = self.sessions.lock().get(&id).cloned();
+        let Some(slot) = slot else { return false };
+        tokio::spawn(async move { slot.cancel_in_time().await });
+        true
+    }
+
     fn ask_all(&self, what: u8) {
         for slot in self.sessions.lock().values() {
             slot.ask(what);
@@ -166,14 +177,7 @@ impl Cancels {
     pub(super) async fn deliver(&self, id: u32, key: &[u8]) -> bool {
         let slot = self.sessions.lock().get(&id).cloned();
         let Some(slot) = slot.filter(|s| equal(&s.key, key)) else { return false };
-        if slot.is_early() {
-            // One that does not look in time has no use for it any more.
-            drop(tokio::time::timeout(LOOK, slot.looked()).await);
-            if !slot.take_early() {
-                return true;
-            }
-        }
-        slot.cancel().await;
+        slot.cancel_in_time().await;
         true
     }
 }
@@ -184,6 +188,18 @@ fn equal(a: &[u8], b: &[u8]) -> bool {
 }
 
 impl CancelSlot {
+    /// Cancels what runs, or what the client has sent before.
+    async fn cancel_in_time(&self) {
+        if self.is_early() {
+            // One that does not look in time has no use for it any more.
+            drop(tokio::time::timeout(LOOK, self.looked()).await);
+            if !self.take_early() {
+                return;
+            }
+        }
+        self.cancel().await;
+    }
+
     /// Asks the session for something, and wakes it if it is idle.
     pub(super) fn ask(&self, what: u8) {
         self.asked.fetch_or(what, AcqRel);

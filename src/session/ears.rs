@@ -85,7 +85,7 @@ impl Intents {
     }
 }
 
-/// What a client hears. It exists from the first LISTEN on.
+/// What a client hears. It exists from the first LISTEN on, and while one who hears nothing notifies others.
 #[derive(Debug)]
 pub(super) struct Ears {
     hub: Arc<Hub>,
@@ -96,11 +96,20 @@ pub(super) struct Ears {
     ahead: Vec<Arc<str>>,
     /// The server process whose notifications are this client's own.
     claimed: Option<(ShardId, u32)>,
+    /// Made for a claim alone: they go with it.
+    passing: bool,
 }
 
 impl Ears {
     fn unlisten(&self, channel: &str) {
         self.hub.unlisten(&self.inbox, channel);
+    }
+
+    /// Before only these channels are left: what was notified before is still heard.
+    async fn hear_out(&self, wanted: &[Arc<str>]) {
+        if self.channels.iter().any(|c| !wanted.contains(c)) {
+            self.hub.all_caught_up().await;
+        }
     }
 
     fn unclaim(&mut self) {
@@ -169,10 +178,13 @@ impl Client {
                 channels: Vec::new(),
                 ahead: Vec::new(),
                 claimed: None,
+                passing: false,
             }));
             self.x.hold_ready(true);
         }
-        self.ears.as_mut()
+        let ears = self.ears.as_mut()?;
+        ears.passing = false;
+        Some(ears)
     }
 
     /// The hub listens to what will be heard after the commit.
@@ -188,6 +200,9 @@ impl Client {
                 break;
             }
             ears.ahead.push(channel.clone());
+        }
+        if heard.is_ok() {
+            ears.hear_out(&wanted).await;
         }
         *self.intents() = Intents { ahead: heard.is_ok(), ..intents };
         heard.map_err(|error| {
@@ -273,6 +288,15 @@ impl Client {
         Flow::Continue
     }
 
+    /// Before UNLISTEN takes effect that was among other statements of one query.
+    pub(super) async fn hear_out(&mut self) {
+        let intents = std::mem::take(self.intents());
+        if let Some(ears) = &self.ears {
+            ears.hear_out(&intents.applied_to(&ears.channels)).await;
+        }
+        *self.intents() = intents;
+    }
+
     /// The transaction they belong to has been committed.
     pub(super) fn intents_committed(&mut self) {
         let intents = std::mem::take(self.intents());
@@ -331,14 +355,29 @@ impl Client {
         taken.err().map(farewell)
     }
 
-    /// Before a client that listens may notify somebody: that this server's notifications are its own must be known.
+    /// Before a client that listens may notify somebody, or another client says that it does: whose this server's
+    /// notifications are must be known. What code of a client that does not listen notifies bears its server's number.
     pub(super) fn must_claim(&self, route: &Route) -> Option<Step> {
-        let (ears, server) = (self.ears.as_ref()?, self.server.as_ref()?);
-        let claimed = ears.claimed == Some((server.server().shard, server.pid));
-        (route.access == Access::Write && !server.is_replica() && !claimed).then_some(Step::Claim)
+        let server = self.server.as_ref()?;
+        if route.access != Access::Write || server.is_replica() {
+            return None;
+        }
+        let must = match (&self.ears, &self.place) {
+            (Some(ears), _) => ears.claimed != Some((server.server().shard, server.pid)),
+            (None, Place::Database { served, .. }) => {
+                route.asks.notifies && self.hears_by_hub() && served.hub.is_heard()
+            }
+            (None, _) => false,
+        };
+        must.then_some(Step::Claim)
     }
 
     pub(super) async fn claim(&mut self) -> Flow {
+        if self.ears.is_none()
+            && let Some(ears) = self.ears()
+        {
+            ears.passing = true;
+        }
         if let (Some(ears), Some(server)) = (&mut self.ears, &self.server) {
             let (shard, pid) = (server.server().shard, server.pid);
             ears.unclaim();
@@ -359,6 +398,9 @@ impl Client {
     pub(super) fn unclaim(&mut self) {
         if let Some(ears) = &mut self.ears {
             ears.unclaim();
+            if ears.passing && ears.channels.is_empty() && ears.ahead.is_empty() {
+                self.ears = None;
+            }
         }
     }
 

@@ -37,6 +37,7 @@ impl Client {
         match self.x.status().unwrap_or(TransactionStatus::Idle) {
             TransactionStatus::Idle => {
                 if std::mem::take(&mut self.turn.hears_by_text) && self.txn.is_none() {
+                    Box::pin(self.hear_out()).await;
                     self.intents_committed();
                 }
                 self.transaction_over().await;

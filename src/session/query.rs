@@ -146,6 +146,13 @@ impl Client {
             _ => Vec::new(),
         };
         let instead = self.instead(&statements, sql, &names);
+        let mut route = route;
+        if let [statement] = statements.as_slice()
+            && let Some(step) = self.signal((statement, sql), &[], &mut route)
+        {
+            self.turn.stash = Some(Box::new(Stash { statements, route }));
+            return Ok(Fed::Until(step));
+        }
         let mark = self.note_statements((&statements, sql), &route, sets, &names)?;
         match (&route.rewrite, instead) {
             (_, Some((text, tags))) => {

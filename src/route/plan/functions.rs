@@ -189,7 +189,10 @@ pub(super) fn effect(call: &Call, catalog: &Catalog) -> Effect {
         "set_config" if call.first_is_text => Effect { pin: Some(Pin::Unseen), ..primary },
         "set_config" => Effect { pin: Some(Pin::SetConfig), ..primary },
         // All shards are listened to: it may run wherever its transaction is.
-        "pg_notify" => Effect { access: Access::Write, binds: true, ..none },
+        "pg_notify" => {
+            let asks = Asks { notifies: true, ..Asks::default() };
+            Effect { access: Access::Write, binds: true, asks, ..none }
+        }
         "pg_listening_channels" => {
             Effect { asks: Asks { channels: true, ..Asks::default() }, homed: true, ..primary }
         }
@@ -199,6 +202,9 @@ pub(super) fn effect(call: &Call, catalog: &Catalog) -> Effect {
         }
         _ if name.starts_with("pg_advisory_") || name.starts_with("pg_try_advisory_") => {
             Effect { pin: Some(Pin::AdvisoryLock), homed: true, ..primary }
+        }
+        "pg_terminate_backend" | "pg_cancel_backend" => {
+            Effect { asks: Asks { process: true, ..Asks::default() }, ..by_volatility(function) }
         }
         // They may assign a transaction id, which a replica cannot.
         "txid_current" | "pg_current_xact_id" => Effect { binds: true, ..primary },
