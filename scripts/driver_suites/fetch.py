@@ -73,26 +73,48 @@ def sdist(name, version):
     return next(d for d in once(f"{name}-{version}", make).iterdir() if d.is_dir())
 
 
-def debian_source(package, version, suite):
+def debian(suite):
+    """Options of apt for one of Debian's releases, whatever the machine itself has: its own lists, nothing installed."""
+    apt = WORK / f"apt-{suite}"
+    options = [
+        f"Dir::Etc::sourcelist={apt}/sources.list", "Dir::Etc::sourceparts=/dev/null",
+        f"Dir::State::lists={apt}/lists", f"Dir::Cache={apt}", "APT::Sandbox::User=root",
+    ]
+    flags = [flag for option in options for flag in ("-o", option)]
+    with _lock:
+        if not (apt / "updated").exists():
+            (apt / "lists" / "partial").mkdir(parents=True, exist_ok=True)
+            (apt / "sources.list").write_text("".join(f"{kind} http://deb.debian.org/debian {suite} main\n" for kind in ("deb", "deb-src")))
+            call("apt-get", *flags, "update", "-qq")
+            (apt / "updated").touch()
+    return flags
+
+
+def debian_source(package, suite):
     """Debian's upstream tarball of a package."""
 
     def make(dir):
-        apt = dir / "apt"
-        (apt / "lists" / "partial").mkdir(parents=True)
-        (apt / "sources.list").write_text(f"deb-src http://deb.debian.org/debian {suite} main\n")
-        options = [
-            f"Dir::Etc::sourcelist={apt}/sources.list", "Dir::Etc::sourceparts=/dev/null",
-            f"Dir::State::lists={apt}/lists", f"Dir::Cache={apt}", "APT::Sandbox::User=root",
-        ]
-        flags = [flag for option in options for flag in ("-o", option)]
-        call("apt-get", *flags, "update", "-qq")
         # An archive of a component that is not needed may be missing: what counts is the main one.
-        wanted = f"{package}={version}" if version else package
-        subprocess.run(["apt-get", *flags, "source", "--tar-only", "--download-only", "-qq", wanted], cwd=dir, capture_output=True, timeout=300)
-        shutil.rmtree(apt)
-        unpack(next(a for a in dir.glob("*.orig.tar.*") if not a.name.endswith(".asc")), dir)
+        command = ["apt-get", *debian(suite), "source", "--tar-only", "--download-only", "-qq", package]
+        done = subprocess.run(command, cwd=dir, capture_output=True, timeout=300, text=True)
+        archive = next((a for a in dir.glob("*.orig.tar.*") if not a.name.endswith(".asc")), None)
+        if archive is None:
+            raise RuntimeError(f"no source of {package} in {suite}: {done.stderr[-300:]}")
+        unpack(archive, dir)
 
     return next(d for d in once(package, make).iterdir() if d.is_dir())
+
+
+def debian_packages(name, packages, suite):
+    """What is in binary packages of another release, unpacked under one directory and not installed."""
+
+    def make(dir):
+        call("apt-get", *debian(suite), "download", "-qq", *packages, cwd=dir)
+        for file in dir.glob("*.deb"):
+            call("dpkg-deb", "-x", str(file), str(dir))
+            file.unlink()
+
+    return once(name, make)
 
 
 def crate(name, version):

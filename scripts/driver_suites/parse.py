@@ -37,16 +37,18 @@ def cargo(text):
     return outcome
 
 
-def go(text):
+def go(text, root):
+    """Tests of packages below `root` bear their names: `pgconn:TestConnect`."""
     outcome, output = {}, {}
     for line in text.splitlines():
         try:
             event = json.loads(line)
         except ValueError:
             continue
-        test = event.get("Test")
-        if not test:
+        if "Test" not in event:
             continue
+        package = event["Package"].removeprefix(root).strip("/")
+        test = f"{package}:{event['Test']}" if package else event["Test"]
         if event["Action"] == "output":
             output[test] = output.get(test, "") + event["Output"]
         elif event["Action"] in ("pass", "fail", "skip"):

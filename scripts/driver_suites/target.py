@@ -25,6 +25,7 @@ name = "*"
 mode = "{mode}"
 read_consistency = "primary"
 control = {{ user = "postgres", password = "postgres" }}
+auth_query = "select rolname, rolpassword from pg_authid where rolname = $1 and rolcanlogin"
 [[database.shard]]
 name = "main"
 servers = [{{ host = "127.0.0.1", port = {server} }}]
@@ -115,6 +116,11 @@ class Target:
         env = {**self.env(database), "PGPORT": str(self.server)}
         command = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql]
         subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL)
+
+    def file(self, file, database):
+        """A script of a suite, on the server itself; what is there already is no error."""
+        env = {**self.env(database), "PGPORT": str(self.server)}
+        subprocess.run(["psql", "-X", "-q", "-f", str(file)], env=env, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def database(self, name, *statements):
         # Not of template1, in which a pool may have connections.
