@@ -24,7 +24,7 @@ queue_timeout_ms = 20000
 name = "*"
 mode = "{mode}"
 read_consistency = "primary"
-control = {{ user = "postgres", password = "postgres" }}
+control = {{ user = "postgres", password = "postgres", probe_timeout_ms = 20000 }}
 auth_query = "select rolname, rolpassword from pg_authid where rolname = $1 and rolcanlogin"
 [[database.shard]]
 name = "main"
