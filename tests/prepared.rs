@@ -4,7 +4,8 @@
 
 mod common;
 
-use common::{Changes, Front, Pair, Wire};
+use common::{Changes, Front, Pair, Raw, Wire};
+use pgherd::wire::FrontendWriter;
 use tokio_postgres::Client;
 
 /// A proxy with two server connections, and two clients of it that hold one or the other.
@@ -693,4 +694,30 @@ async fn parameters_beyond_what_a_message_can_count_are_described() {
         both.same(|w| w.describe("many").close("many").sync()).await;
     }
     both.query("select 1").await;
+}
+
+/// Of a server that several clients share, one client's Query destroys another's unnamed statement.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unnamed_statement_outlives_the_queries_of_other_clients() {
+    let front = Front::plain(0, Changes { pool: "size = 1\nmin_idle = 0", ..Changes::default() }).await;
+    let (mut one, mut other) = (Raw::connect(&front).await, Raw::connect(&front).await);
+    other.out.put_query(b"prepare p as select 2");
+    assert_eq!(other.ask().await, "PREPARE /I");
+    for query in ["select 2", "execute p", "select 2; select 3", "begin; commit", "begin"] {
+        one.out.put_parse("", b"select 1", &[]);
+        one.out.put_sync();
+        assert_eq!(one.ask().await, "1 /I");
+        other.out.put_query(query.as_bytes());
+        other.ask().await;
+        if query == "begin" {
+            other.statement("select 4", false).out.put_sync();
+            other.ask().await;
+            other.out.put_query(b"commit");
+            other.ask().await;
+        }
+        one.out.put_bind("", "", &[0; 6]);
+        one.out.put_execute("", 0);
+        one.out.put_sync();
+        assert_eq!(one.ask().await, "2 1 SELECT_1 /I", "{query}");
+    }
 }

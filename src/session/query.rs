@@ -55,9 +55,7 @@ impl Client {
         // A Query destroys the unnamed statement and portal, whatever comes of it.
         self.statements.remove("");
         self.portals.remove("");
-        if let Some(server) = &mut self.server {
-            server.unnamed = None;
-        }
+        self.forget_unnamed();
         let router = match self.router() {
             Ok(router) => router,
             Err(step) => return Ok(Fed::Until(step)),
@@ -154,6 +152,7 @@ impl Client {
             return Ok(Fed::Until(step));
         }
         let mark = self.note_statements((&statements, sql), &route, sets, &names)?;
+        self.forget_unnamed();
         match (&route.rewrite, instead) {
             (_, Some((text, tags))) => {
                 self.x.up.put_query(&text);
@@ -164,6 +163,13 @@ impl Client {
         }
         self.x.expect(Expect::Query { mark });
         Ok(Fed::Next)
+    }
+
+    /// A Query goes to the server, which may have joined just now: whoever's unnamed statement it has is destroyed.
+    pub(super) fn forget_unnamed(&mut self) {
+        if let Some(server) = &mut self.server {
+            server.unnamed = None;
+        }
     }
 
     /// The text with what has to be other statements on a server, and the tags to be shown for those.

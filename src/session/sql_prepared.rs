@@ -240,6 +240,7 @@ impl Client {
         let note = self.note(parsed, Some(&route), true);
         self.take_off(note, Part::Whole);
         let mark = self.note_statement((parsed, &inner.sql), &route, Vec::new());
+        self.forget_unnamed();
         self.x.up.put_query(&text);
         self.x.expect(Expect::Query { mark });
         Ok(Fed::Next)
