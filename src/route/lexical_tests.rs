@@ -106,6 +106,22 @@ fn malformed_control_statements_fail_as_on_a_server_and_are_not_passed_on() {
 }
 
 #[test]
+fn text_that_is_not_utf8_is_called_so_before_it_is_called_unterminated() {
+    let said = |text: &[u8]| three_shards().prepare(text, &Env::default()).unwrap_err().to_string();
+    for (text, shown) in [
+        (&b"select 'u\xf3ers"[..], "0xf3 0x65 0x72 0x73"),
+        (b"select '\xff", "0xff"),
+        (b"select '\xc3", "0xc3"),
+        (b"select '\xe2\x82' || '", "0xe2 0x82 0x27"),
+        (b"select '\xed\xa0\x80x", "0xed 0xa0 0x80"),
+        (b"select '\xf8\x81\x81", "0xf8"),
+    ] {
+        assert_eq!(said(text), format!("invalid byte sequence for encoding \"UTF8\": {shown}"));
+    }
+    assert_eq!(said("select 'é".as_bytes()), "unterminated quoted string");
+}
+
+#[test]
 fn on_several_shards_words_decide_where_utility_statements_go() {
     let spread = |what: &str, table: &str| {
         format!("refused: {what} that names table \"{table}\", which is not on one shard")

@@ -155,6 +155,9 @@ impl Router {
         if u32::try_from(text.len()).is_err() {
             return Err(too_long());
         }
+        if !env.foreign_encoding && std::str::from_utf8(text).is_err() {
+            return Err(not_utf8(text));
+        }
         if env.foreign_encoding && !text.is_ascii() && memchr::memchr(b'\\', text).is_some() {
             // In some encodings a backslash is half a character.
             return Ok(self.opaque(text, "text with backslashes in an encoding other than UTF-8", env));
@@ -163,6 +166,9 @@ impl Router {
         match pieces.unterminated {
             // One shard's server says what is wrong with it, and runs none of it.
             Some(what) if self.map.is_single() => return Ok(self.opaque(text, what, env)),
+            Some(_) if !env.foreign_encoding && std::str::from_utf8(text).is_err() => {
+                return Err(not_utf8(text));
+            }
             Some(what) => return Err(unterminated(what)),
             None => {}
         }
@@ -231,6 +237,25 @@ fn unterminated(what: &str) -> RouteError {
     RouteError::Sql {
         code: SqlState::SYNTAX_ERROR,
         message: format!("unterminated {what}"),
+        detail: None,
+        hint: None,
+    }
+}
+
+/// A server looks at that before all else. Source: `report_invalid_encoding` in PostgreSQL's mbutils.c.
+fn not_utf8(text: &[u8]) -> RouteError {
+    let valid = std::str::from_utf8(text).map_or_else(|error| error.valid_up_to(), |_| text.len());
+    let bad = text.get(valid..).unwrap_or_default();
+    let length = match bad.first() {
+        Some(0xc0..0xe0) => 2,
+        Some(0xe0..0xf0) => 3,
+        Some(0xf0..0xf8) => 4,
+        Some(_) | None => 1,
+    };
+    let shown: String = bad.iter().take(length).map(|byte| format!(" 0x{byte:02x}")).collect();
+    RouteError::Sql {
+        code: SqlState::CHARACTER_NOT_IN_REPERTOIRE,
+        message: format!("invalid byte sequence for encoding \"UTF8\":{shown}"),
         detail: None,
         hint: None,
     }

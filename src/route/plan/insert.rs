@@ -30,6 +30,8 @@ pub(super) struct Insert {
     pub(super) rows: Rows,
     /// Where and how the key columns to be filled in are added to the column list.
     pub(super) added: Option<(Place, String)>,
+    /// A column of its list that the table has not, as far as is known.
+    pub(super) unknown: Option<String>,
 }
 
 /// A key column of the target.
@@ -126,7 +128,9 @@ impl<'a> Analysis<'a> {
                 None
             };
             let keys = keys.iter().map(|key| target_key(key, &table)).collect();
-            self.inserts.push(Insert { table: table_name, inst, keys, rows, added });
+            let lacks = |column: &&String| table.relation.is_some_and(|r| r.column(column).is_none());
+            let unknown = columns.iter().find(lacks).cloned();
+            self.inserts.push(Insert { table: table_name, inst, keys, rows, added, unknown });
         }
     }
 

@@ -199,6 +199,15 @@ impl Insert {
     }
 
     fn null(&self, column: &Column) -> RouteError {
+        if let Some(unknown) = &self.unknown {
+            // A server finds that first.
+            return RouteError::Sql {
+                code: SqlState::UNDEFINED_COLUMN,
+                message: format!("column \"{unknown}\" of relation \"{}\" does not exist", self.table.name),
+                detail: None,
+                hint: None,
+            };
+        }
         RouteError::Sql {
             code: SqlState::NOT_NULL_VIOLATION,
             message: format!(

@@ -168,7 +168,7 @@ impl<'a> Analysis<'a> {
         }
         let rows = Rows::Selected { keys: given, agreeing: false };
         let keys = keys.iter().map(|key| target_key(key, table)).collect();
-        self.inserts.push(Insert { table: name, inst, keys, rows, added: None });
+        self.inserts.push(Insert { table: name, inst, keys, rows, added: None, unknown: None });
     }
 
     /// What assignments do to the key columns of `target`. `same` are the key columns known to be those of the

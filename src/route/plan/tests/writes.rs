@@ -229,6 +229,11 @@ fn rows_without_a_place_are_refused() {
         ("insert into users (user_id, partition_key) values ('a', null)", null("partition_key", "users")),
         ("insert into users (partition_key) values ('D')", null("user_id", "users")),
         ("insert into orders (order_id) select 'o'", null("user_id", "orders")),
+        // A column that is not there is found first.
+        (
+            "insert into orders (user_ib, order_id) values ('a', 'o')",
+            "42703: column \"user_ib\" of relation \"orders\" does not exist".to_owned(),
+        ),
     ] {
         routes(&[(sql, want.as_str())]);
     }
