@@ -195,6 +195,138 @@ async fn a_batch_may_read_on_many_shards_but_write_on_one() {
     nothing_leaked(&front).await;
 }
 
+/// The second batch has failed before the proxy divides the third.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_is_divided_is_not_skipped_for_an_error_of_one_before_it() {
+    let front = Front::demo(0, Changes::default()).await;
+    let mut raw = Raw::connect(&front).await;
+    for divided in ["select user_id from users", "select 'x' from users where user_id = 'user_4'"] {
+        raw.statement("insert into users (user_id, name, email) values ('user_1', 'n', 'e')", false);
+        raw.out.put_sync();
+        raw.out.put_target(b'D', DescribeTarget::Portal(""));
+        raw.out.put_sync();
+        raw.statement("select 1 from users where user_id = 'user_1'", false).statement(divided, false);
+        raw.out.put_sync();
+        raw.send().await;
+        let rest = if divided.contains("user_4") { "SELECT_0" } else { "user_1 SELECT_1" };
+        assert_eq!(raw.answers(3).await, format!("1 2 INSERT_0_1 /I 34000 /I 1 2 1 SELECT_1 1 2 {rest} /I"));
+        raw.out.put_query(b"delete from users where user_id = 'user_1'");
+        assert_eq!(raw.ask().await, "DELETE_1 /I");
+    }
+    nothing_leaked(&front).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copy_data_that_nobody_wants_is_dropped_and_what_follows_it_is_in_its_transaction() {
+    let front = Front::plain(0, Changes { pool: "size = 1\nmin_idle = 0", ..Changes::default() }).await;
+    let mut raw = Raw::connect(&front).await;
+    raw.out.put_query(b"create table t (i int)");
+    assert_eq!(raw.ask().await, "CREATE_TABLE /I");
+    for tag in *b"dcf" {
+        raw.out.put_query(b"select 1");
+        raw.out.put_frame(tag, b"2\n\0");
+        raw.out.put_query(b"begin");
+        raw.out.put_query(b"insert into t values (3)");
+        raw.out.put_frame(tag, b"4\n\0");
+        raw.out.put_query(b"selec 5");
+        raw.out.put_frame(tag, b"6\n\0");
+        raw.out.put_query(b"rollback");
+        raw.out.put_query(b"select count(*) from t");
+        raw.send().await;
+        let answer = raw.answers(6).await;
+        assert_eq!(answer, "T 1 SELECT_1 /I BEGIN /T INSERT_0_1 /T 42601 /E ROLLBACK /I T 0 SELECT_1 /I");
+    }
+    nothing_leaked(&front).await;
+}
+
+/// A Query that fails in a transaction leaves the unnamed portal without its plan. A server that is asked to execute it may
+/// crash (PostgreSQL 15 does), and with it every session of every client on it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_client_can_crash_a_server_by_a_portal_that_a_failed_query_left() {
+    let front = Front::plain(0, Changes::default()).await;
+    let other = front.connect().await;
+    rows(&other, "select pg_advisory_lock(1)").await; // has a server of its own, which a crash would take away
+    let fails = ["begin", "selec", "rollback to s", "select name from users where user_id = 'user_1'"];
+    let binds: [fn(&mut Raw); 5] = [
+        |_| {},
+        |raw| raw.out.put_bind("", "one", &[0; 6]),
+        |raw| raw.out.put_bind("", "end", b"\0\0\0\x01\0\0\0\0\0\0"),
+        |raw| raw.out.put_bind("", "end", &[0; 7]),
+        |raw| raw.out.put_bind("", "none", &[0; 6]),
+    ];
+    for (n, bind) in binds.into_iter().enumerate() {
+        for at_once in [false, true] {
+            for describe in [false, true] {
+                let mut raw = Raw::connect(&front).await;
+                raw.out.put_parse("one", b"select 1", &[]);
+                raw.out.put_parse("end", b"rollback", &[]);
+                raw.out.put_sync();
+                assert_eq!(raw.ask().await, "1 1 /I");
+                let mut owed = fails.len() + 2;
+                for sql in fails {
+                    raw.out.put_query(sql.as_bytes());
+                    if !at_once {
+                        raw.ask().await;
+                        owed -= 1;
+                    }
+                }
+                bind(&mut raw);
+                raw.out.put_sync();
+                if describe {
+                    raw.out.put_target(b'D', DescribeTarget::Portal(""));
+                }
+                raw.out.put_execute("", 0);
+                raw.out.put_sync();
+                raw.send().await;
+                let answer = raw.answers(owed).await;
+                assert!(answer.ends_with("34000 /E"), "{n}, at once: {at_once}: {answer}");
+                assert_eq!(rows(&other, "select pg_advisory_unlock(1), pg_advisory_lock(1)").await, ["t|"]);
+            }
+        }
+    }
+    drop(other);
+    nothing_leaked(&front).await;
+}
+
+/// What is no COPY data where a server reads nothing else ends the session, whether the proxy or a server finds it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_breaks_off_a_copy_by_another_message_is_told_as_by_a_server_and_nothing_is_copied() {
+    let front = Front::plain(0, Changes { pool: "size = 1\nmin_idle = 0", ..Changes::default() }).await;
+    let mut first = Raw::connect(&front).await;
+    first.out.put_query(b"create table t (i int)");
+    assert_eq!(first.ask().await, "CREATE_TABLE /I");
+    let breaks: [fn(&mut Raw); 5] = [
+        |raw| raw.out.put_parse("", b"select 1", &[]),
+        |raw| raw.out.put_parse("", b"begin", &[]),
+        |raw| raw.out.put_target(b'D', DescribeTarget::Portal("")),
+        |raw| raw.out.put_query(b"select 1"),
+        |raw| raw.out.put_slice(b"z\0\0\0\x04"),
+    ];
+    for (n, it_breaks) in breaks.into_iter().enumerate() {
+        for begun in [false, true] {
+            let mut raw = Raw::connect(&front).await;
+            raw.out.put_query(b"begin");
+            assert_eq!(raw.ask().await, "BEGIN /T");
+            raw.statement("copy t from stdin", false).out.put_frame(b'd', b"1\n");
+            raw.out.put_flush();
+            if begun {
+                raw.send().await;
+                while raw.next().await.unwrap().0 != b'G' {}
+            }
+            it_breaks(&mut raw);
+            raw.out.put_frame(b'd', b"2\n");
+            raw.out.put_frame(b'c', b"");
+            raw.out.put_sync();
+            raw.send().await;
+            let answer = raw.answers(1).await;
+            assert!(answer.ends_with("08P01 closed"), "{n}, {begun}: {answer}");
+        }
+    }
+    first.out.put_query(b"select count(*) from t");
+    assert_eq!(first.ask().await, "T 0 SELECT_1 /I");
+    nothing_leaked(&front).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn portals_keep_their_place_in_a_transaction() {
     let front = Front::plain(0, Changes::default()).await;

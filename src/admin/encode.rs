@@ -37,12 +37,16 @@ pub fn put_table(table: &Table, formats: &[i16], out: &mut BytesMut) -> Result<(
     put_rows(table, formats, out)
 }
 
-/// Writes one DataRow per row.
+/// Writes one DataRow per row. A format is looked at where a value has it: with the first row.
 ///
 /// # Errors
-/// As [`describe_row`]; nothing is written then.
+/// As [`describe_row`], and [`AdminError::Format`]; nothing is written then.
 pub fn put_rows(table: &Table, formats: &[i16], out: &mut BytesMut) -> Result<(), AdminError> {
-    let is_binary: Vec<_> = describe_row(&table.columns, formats)?.iter().map(|f| f.format == 1).collect();
+    let formats: Vec<_> = describe_row(&table.columns, formats)?.iter().map(|f| f.format).collect();
+    if let Some(unknown) = formats.iter().find(|code| !matches!(code, 0 | 1) && !table.rows.is_empty()) {
+        return Err(AdminError::Format(*unknown));
+    }
+    let is_binary: Vec<_> = formats.iter().map(|code| *code == 1).collect();
     let mut bytes = Vec::new();
     let mut ends = Vec::with_capacity(table.columns.len());
     for row in &table.rows {
@@ -87,6 +91,7 @@ mod tests {
             assert_eq!(fields.iter().map(|f| f.format).collect::<Vec<_>>(), want);
         }
         assert!(describe_row(&table().columns, &[0, 1]).is_err());
+        assert_eq!(describe_row(&table().columns, &[7]).unwrap()[2].format, 7);
         let types: Vec<_> = describe_row(&table().columns, &[]).unwrap();
         assert_eq!(
             types.iter().map(|f| (f.type_oid, f.type_len)).collect::<Vec<_>>(),
@@ -104,5 +109,9 @@ mod tests {
             put_rows(&table(), formats, &mut out).unwrap();
             assert_eq!(&out[..], want);
         }
+        let (mut out, none) = (BytesMut::new(), Table { rows: Vec::new(), ..table() });
+        assert_eq!(put_rows(&table(), &[0, 2, 0], &mut out), Err(AdminError::Format(2)));
+        assert_eq!(put_rows(&none, &[2], &mut out), Ok(()));
+        assert!(out.is_empty());
     }
 }

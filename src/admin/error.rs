@@ -32,6 +32,9 @@ pub enum AdminError {
         /// Columns of the result.
         columns: usize,
     },
+    /// A column is wanted in a format that nothing has.
+    #[error("unsupported format code: {0}")]
+    Format(i16),
 }
 
 impl ClientFacing for AdminError {
@@ -41,6 +44,7 @@ impl ClientFacing for AdminError {
             Self::NoShow(_) => SqlState::UNDEFINED_OBJECT,
             Self::ParameterType(_) => SqlState::FEATURE_NOT_SUPPORTED,
             Self::ParameterCount { .. } | Self::ResultFormats { .. } => SqlState::PROTOCOL_VIOLATION,
+            Self::Format(_) => SqlState::INVALID_PARAMETER_VALUE,
         }
     }
 
@@ -49,7 +53,7 @@ impl ClientFacing for AdminError {
             Self::Rows(e) => e.hint(),
             Self::NoShow(_) => Some(format!("SHOW knows: {}.", super::tables::names())),
             Self::ParameterType(_) => Some("Declare it as text.".to_owned()),
-            Self::ParameterCount { .. } | Self::ResultFormats { .. } => None,
+            Self::ParameterCount { .. } | Self::ResultFormats { .. } | Self::Format(_) => None,
         }
     }
 

@@ -269,6 +269,10 @@ impl Exchange {
                 let executes = batch.any(|e| matches!(e, Expect::Execute { .. }));
                 self.finishes.push(if executes { How::Failed } else { How::Stray }, Some(0));
                 self.skip_to_sync();
+                // If a Query follows, that is what ended the batch, and nothing is skipped.
+                if self.expect.len() == 1 && self.expect.front() == Some(&Expect::Sync { forward: false }) {
+                    self.done.push(Done::CutShort);
+                }
             }
         }
         self.done.push(Done::Error(fields));
@@ -297,7 +301,9 @@ impl Exchange {
             undone.reverse();
         }
         if unnamed {
-            self.done.push(Done::NoUnnamed);
+            let number = |e: &Expect| if let Expect::Change(number) = e { Some(*number) } else { None };
+            let owed = self.expect.iter().find_map(number);
+            self.done.push(Done::NoUnnamed(owed));
         }
     }
 

@@ -275,6 +275,12 @@ impl Exchange {
         !self.expect.is_empty()
     }
 
+    /// Whether the proxy itself owes an answer in turn.
+    #[must_use]
+    pub fn owes_local(&self) -> bool {
+        self.expect.iter().any(|answer| matches!(answer, Expect::Local(_)))
+    }
+
     /// Whether the server has to say something next: an answer, or the rest of a message.
     #[must_use]
     pub fn is_waiting_for_server(&self) -> bool {

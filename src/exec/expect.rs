@@ -91,8 +91,12 @@ pub enum Done {
     NotClosed(StatementKey),
     /// [`Expect::Change`] was skipped.
     Unchanged(u32),
-    /// Parse of the unnamed statement failed, so there is none.
-    NoUnnamed,
+    /// Parse of the unnamed statement failed, so there is none, but for later batches: the first change of a name that
+    /// is still owed, and of a later one.
+    NoUnnamed(Option<u32>),
+    /// What fails here is in a batch that the proxy has ended without the client's Sync, up to which the client's messages
+    /// are skipped.
+    CutShort,
     /// An error was forwarded: its SQLSTATE and message.
     Error(crate::wire::ErrorFields),
 }

@@ -15,10 +15,12 @@ use super::prepared::{ClientStatement, Portal, key_of};
 use super::query::passed_on;
 use super::sql_prepared::{route_of, wrong_arguments};
 use crate::exec::Expect;
+use crate::pool::StatementKey;
 use crate::route::{Kind, Param, Route, RouteError, SetParameter, Statement, Target};
 use crate::shard::ShardSet;
 use crate::wire::{
-    BindView, ClientFacing, ErrorReport, FrontendWriter, SqlState, TransactionStatus, WireError, parse_bind,
+    BindFault, BindView, ClientFacing, DescribeTarget, ErrorReport, FrontendWriter, SqlState,
+    TransactionStatus, WireError, parse_bind,
 };
 
 impl Client {
@@ -42,6 +44,18 @@ impl Client {
             // An error may yet bring it back.
             return self.settle_first().map(Fed::Until).ok_or_else(|| no_statement(view.statement));
         };
+        if let Some(BindFault::Counts(error)) = view.fault() {
+            return Err(error.report());
+        }
+        if let Some(wanted) = statement.parameters()
+            && wanted != view.len()
+        {
+            return Err(if self.turn.of_sql > 0 {
+                wrong_arguments(view.statement, wanted, view.len())
+            } else {
+                wrong_count(view, wanted)
+            });
+        }
         if let Some(step) = self.catch_up(statement.statement.as_ref().map(|one| (one, &*statement.sql))) {
             return Ok(Fed::Until(step));
         }
@@ -63,16 +77,10 @@ impl Client {
             parsed.route(&router, &statement.sql, &[], &self.vars.env).map_err(|e| e.report())?;
             return self.bind_local(view, &statement);
         }
-        let params = params_of(view, &statement);
-        if let Some(wanted) = statement.parameters()
-            && wanted != params.len()
-        {
-            return Err(if self.turn.of_sql > 0 {
-                wrong_arguments(view.statement, wanted, params.len())
-            } else {
-                wrong_count(view, wanted, params.len())
-            });
+        if view.fault().is_some() {
+            return self.bind_faulty(view, &statement, parsed);
         }
+        let params = params_of(view, &statement);
         let routed = if self.is_open_failed() {
             Ok(passed_on())
         } else {
@@ -99,13 +107,13 @@ impl Client {
             return Ok(Fed::Until(step));
         }
         if let Target::Fanout(shards) = route.target {
-            if let Some(step) = self.name_taken(view, false)? {
+            if let Some(step) = self.name_taken(view, &statement, false)? {
                 return Ok(Fed::Until(step));
             }
             let note = self.note(parsed, Some(&route), true);
             return Ok(self.bind_fanout(view, &statement, shards, note));
         }
-        if let Some(step) = self.name_taken(view, true)? {
+        if let Some(step) = self.name_taken(view, &statement, true)? {
             return Ok(Fed::Until(step));
         }
         let sets = self.configured(parsed, &params).map_err(|e| e.report())?;
@@ -120,6 +128,49 @@ impl Client {
         }
         self.bind_on_server(view, &statement, parsed, &route, sets);
         Ok(Fed::Next)
+    }
+
+    /// Values that any server refuses: one does, in its own words and at its own time, for what comes before the fault
+    /// may be wrong too. No portal comes of it.
+    fn bind_faulty(
+        &mut self,
+        view: &BindView<'_>,
+        statement: &Arc<ClientStatement>,
+        parsed: &Statement,
+    ) -> Result<Fed, ErrorReport> {
+        if self.server.is_none()
+            && let Some(step) = self.lease_for(parsed.home(), true)
+        {
+            return Ok(Fed::Until(step));
+        }
+        if let Some(step) = self.name_taken(view, statement, true)? {
+            return Ok(Fed::Until(step));
+        }
+        if let Some(step) = self.check_held(statement)? {
+            return Ok(Fed::Until(step));
+        }
+        self.emit_deferred(None);
+        self.ensure_prepared(statement, &statement.sql, statement.key);
+        self.put_bind(view, statement, statement.key);
+        self.portals.remove(view.portal);
+        Ok(Fed::Next)
+    }
+
+    fn put_bind(&mut self, view: &BindView<'_>, statement: &ClientStatement, key: StatementKey) {
+        self.plainly();
+        self.close_left_over(view.portal);
+        self.x.up.put_bind(view.portal, &self.server_name(statement, key), view.tail);
+        let told = statement.name.is_empty() || statement.parameters().is_some() || self.owns_names();
+        self.x.expect(if told { Expect::Bind } else { Expect::BindOf(statement.name.as_str().into()) });
+    }
+
+    /// A Query that fails in a transaction leaves its portal, whose plan is gone: PostgreSQL 15 may crash if it is executed,
+    /// as it would be if a Bind that was to replace it has failed.
+    pub(super) fn close_left_over(&mut self, portal: &str) {
+        if portal.is_empty() && (self.turn.queried || self.is_open_failed()) {
+            self.x.up.put_target(b'C', DescribeTarget::Portal(""));
+            self.x.expect(Expect::Close { forward: false, key: None });
+        }
     }
 
     /// A statement prepared before the map or the catalogs changed is analysed again.
@@ -162,7 +213,7 @@ impl Client {
     }
 
     /// Whether a transaction is still to end that was asked to before this message: what is bound here would end with it.
-    fn is_another_ending(&self) -> bool {
+    pub(super) fn is_another_ending(&self) -> bool {
         self.x.is_owed() && !self.x.is_batch_open()
     }
 
@@ -173,13 +224,25 @@ impl Client {
     }
 
     /// What a server would say of the portal's name where it does not know all portals: `None` is that it is free.
-    fn name_taken(&self, view: &BindView<'_>, on_server: bool) -> Result<Option<Step>, ErrorReport> {
+    fn name_taken(
+        &mut self,
+        view: &BindView<'_>,
+        statement: &Arc<ClientStatement>,
+        on_server: bool,
+    ) -> Result<Option<Step>, ErrorReport> {
         let known = self.portals.get(view.portal).filter(|_| !view.portal.is_empty());
-        if known.is_none_or(|known| on_server && matches!(known, Portal::Server { .. })) {
+        let failed = on_server && self.is_open_failed(); // then all that comes is refused before names are looked at
+        if failed || known.is_none_or(|known| on_server && matches!(known, Portal::Server { .. })) {
             return Ok(None);
         }
         if self.is_another_ending() {
             return Ok(Some(Step::Drain)); // it may be gone by then
+        }
+        if on_server
+            && statement.parameters().is_none()
+            && let Some(step) = self.learn(statement)
+        {
+            return Ok(Some(step)); // the count of values is looked at before the name
         }
         let message = format!("cursor \"{}\" already exists", view.portal);
         Err(ErrorReport::error(SqlState::DUPLICATE_CURSOR, message))
@@ -190,20 +253,24 @@ impl Client {
         view: &BindView<'_>,
         statement: &Arc<ClientStatement>,
     ) -> Result<Fed, ErrorReport> {
-        if self.is_another_ending() {
-            return Ok(Fed::Until(Step::Drain));
+        if let Some(step) = self.settle_first() {
+            return Ok(Fed::Until(step)); // if that fails, no portal comes of this
         }
         let kind = statement.statement.as_ref().map_or(&Kind::Empty, Statement::kind);
         let wanted = statement.types.len() / 4;
         if !matches!(kind, Kind::Virtual(_)) && wanted != view.len() {
-            return Err(wrong_count(view, wanted, view.len()));
+            return Err(wrong_count(view, wanted));
         }
         if matches!(kind, Kind::Empty) && self.status() == TransactionStatus::Failed {
             return Err(aborted().report());
         }
-        if let Some(step) = self.name_taken(view, false)? {
+        if let Some(step) = self.name_taken(view, statement, false)? {
             return Ok(Fed::Until(step));
         }
+        if let Some(BindFault::Counts(error) | BindFault::Values(error)) = view.fault() {
+            return Err(error.report());
+        }
+        self.check_own_bind(statement, view)?;
         let tail = Bytes::copy_from_slice(view.tail);
         let portal = Portal::Local { statement: statement.clone(), tail, ran: false };
         self.portals.insert(view.portal, portal);
@@ -262,10 +329,7 @@ impl Client {
         self.emit_deferred(Some((statement, sql, key)));
         self.have_executed(statement);
         self.ensure_prepared(statement, sql, key);
-        self.plainly();
-        self.x.up.put_bind(view.portal, &self.server_name(statement, key), view.tail);
-        let told = statement.name.is_empty() || statement.parameters().is_some() || self.owns_names();
-        self.x.expect(if told { Expect::Bind } else { Expect::BindOf(statement.name.as_str().into()) });
+        self.put_bind(view, statement, key);
         let note = self.note(parsed, Some(route), true);
         let mark = self.note_statement((parsed, &statement.sql), route, sets);
         self.x.retag.extend(tag.map(|tag| (mark, tag)));
@@ -284,8 +348,8 @@ fn params_of<'a>(view: &BindView<'a>, statement: &ClientStatement) -> SmallVec<[
 }
 
 /// PostgreSQL's own words; a server would call the statement by its own name.
-fn wrong_count(view: &BindView<'_>, wanted: usize, given: usize) -> ErrorReport {
-    let name = view.statement;
+fn wrong_count(view: &BindView<'_>, wanted: usize) -> ErrorReport {
+    let (name, given) = (view.statement, view.len());
     let message = format!(
         "bind message supplies {given} parameters, but prepared statement \"{name}\" requires {wanted}"
     );

@@ -117,6 +117,8 @@ pub(super) struct Turn {
     pub(super) barrier: bool,
     /// What the open batch has done on the server: reads only so far?
     pub(super) batch_wrote: bool,
+    /// A Query has gone out since all was answered last, and may fail.
+    pub(super) queried: bool,
     /// All statements of this exchange only read, and `replay` holds all of it.
     pub(super) only_reads: bool,
     /// What has become of names of statements since then, to be taken back where an error skips it.
@@ -156,8 +158,6 @@ pub(super) struct Turn {
     pub(super) copy_rest: usize,
     /// Of that message a part has gone to the server at hand, which waits for the rest.
     pub(super) copy_torn: bool,
-    /// The batch was ended without the client's Sync: an error in it skips the client's messages up to its own Sync.
-    pub(super) split: bool,
     /// COPY data was sent ahead and waits for the server to ask for it.
     pub(super) copy_waits: bool,
     /// Flush was sent for a wait on what is owed.
@@ -228,6 +228,7 @@ impl Turn {
             effects,
             barrier,
             batch_wrote,
+            queried,
             only_reads,
             changes,
             learning,
@@ -248,7 +249,6 @@ impl Turn {
             measured,
             copy_rest: _,
             copy_torn: _,
-            split,
             copy_waits,
             flushed,
             committing,
@@ -261,10 +261,10 @@ impl Turn {
         for fact in [
             barrier,
             batch_wrote,
+            queried,
             only_reads,
             reread,
             wrote,
-            split,
             copy_waits,
             flushed,
             committing,

@@ -152,6 +152,17 @@ impl Client {
         }
     }
 
+    /// Has the server at hand tell what a statement looks like. `None`: it is known, or the server did not say.
+    pub(super) fn learn(&mut self, statement: &Arc<ClientStatement>) -> Option<Step> {
+        self.server.as_ref()?;
+        if !self.turn.learning.iter().any(|other| Arc::ptr_eq(other, statement)) {
+            self.emit_deferred(None);
+            self.ensure_prepared(statement, &statement.sql, statement.key);
+            self.emit_describe(statement, statement.key, false);
+        }
+        self.settle_first()
+    }
+
     /// Has it prepared on the server at hand, and described.
     pub(super) fn prepare_here(&mut self, statement: &Arc<ClientStatement>) {
         if !self.holds(statement, statement.key) {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::client::{Change, Client};
+use super::client::{Change, Client, Deferred};
 use super::ears::Intent;
 use super::prepared::{ClientStatement, shape_of};
 use super::txn::{Open, Savepoint, Txn};
@@ -39,10 +39,10 @@ impl Client {
                 }
                 Done::Unchanged(number) => self.take_back(number),
                 Done::Refused => self.failed(),
-                Done::NoUnnamed => drop(self.statements.remove("")),
+                Done::CutShort => self.turn.skip = true,
+                Done::NoUnnamed(owed) => self.no_unnamed(owed),
                 Done::Error(fields) => {
                     self.record_server_error(&fields, failed.next().flatten());
-                    self.turn.skip |= self.turn.split;
                     self.failed();
                 }
             }
@@ -88,6 +88,22 @@ impl Client {
         match before {
             Some(before) => drop(self.statements.insert(&name, before)),
             None => drop(self.statements.remove(&name)),
+        }
+    }
+
+    /// Parse of the unnamed statement has failed, which left none: what later batches, the first of which changes names
+    /// from the number `owed` on, have made of it stays.
+    fn no_unnamed(&mut self, owed: Option<u32>) {
+        let waiting = |deferred: &Deferred| match deferred {
+            Deferred::Parse(_, number) | Deferred::Local(_, number) => Some(*number).filter(|n| *n > 0),
+            Deferred::Describe(_) | Deferred::Again(..) => None,
+        };
+        let owed = owed.or_else(|| self.turn.deferred.iter().find_map(waiting));
+        let later = owed.and_then(|number| self.turn.changes.get_mut(number as usize - 1..));
+        let again = later.and_then(|later| later.iter_mut().find(|c| !c.undone && c.name.is_empty()));
+        match again {
+            Some(again) => again.before = None,
+            None => drop(self.statements.remove("")),
         }
     }
 

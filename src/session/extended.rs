@@ -34,7 +34,9 @@ impl Client {
         };
         let settings = (self.vars.constants, self.vars.analysis);
         let same = |s: &&Arc<ClientStatement>| view.name.is_empty() && s.is(&view, &router, settings);
-        if let Some(known) = self.statements.get("").filter(same) {
+        if let Some(known) = self.statements.get("").filter(same)
+            && (self.txn.is_none() || !self.is_proxys_own(known))
+        {
             let known = known.clone();
             self.parsed(known, 0);
             return Ok(Fed::Next);
@@ -259,7 +261,7 @@ impl Client {
                 self.say_in_turn(b'3', number);
             }
             DescribeTarget::Portal(name) => {
-                if let Some(step) = self.held_cursor(name) {
+                if let Some(step) = self.ends_first(name).or_else(|| self.held_cursor(name)) {
                     return Ok(Fed::Until(step));
                 }
                 let portal = self.portals.remove(name);

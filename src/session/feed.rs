@@ -14,7 +14,8 @@ use crate::exec::Expect;
 use crate::route::{Access, Asks, Route, Target};
 use crate::shard::ShardId;
 use crate::wire::{
-    BackendWriter, ClientFacing, ErrorReport, FrontendWriter, SqlState, WireError, parse_empty, peek_head,
+    BackendWriter, ClientFacing, ErrorReport, FrontendWriter, Severity, SqlState, WireError, parse_empty,
+    peek_head,
 };
 
 /// The longest CopyData, bytes. Source: `PQ_LARGE_MESSAGE_LIMIT` in libpq.h.
@@ -90,6 +91,10 @@ impl Client {
         loop {
             if self.x.is_holding() {
                 return Step::Drain; // what was kept back is said before anything else is answered
+            }
+            if self.x.is_copy_in() && (!self.turn.deferred.is_empty() || self.x.owes_local()) {
+                // What the proxy has kept or answered came before the COPY data, where a server reads nothing else.
+                return self.broken(&WireError::OutOfTurn { tag: b'P' });
             }
             let length = match self.next_message() {
                 Ok(Some(length)) => length,
@@ -228,9 +233,20 @@ impl Client {
         if let Some(step) = self.answer_first() {
             return step; // and then it is found again
         }
-        let report = ErrorReport::fatal(SqlState::PROTOCOL_VIOLATION, error.to_string());
+        let mut report = ErrorReport::fatal(SqlState::PROTOCOL_VIOLATION, error.to_string());
         self.record_error(&report, None);
-        if !self.x.is_owed() && !self.x.is_torn() {
+        // A client that sends COPY data may be told of an error at any time.
+        if (!self.x.is_owed() || self.x.is_copy_in()) && !self.x.is_torn() {
+            self.x.drop_rest();
+            if self.x.is_copy_in()
+                && let WireError::OutOfTurn { tag } = error
+            {
+                report.severity = Severity::Error;
+                report.message = format!("unexpected message type 0x{tag:02X} during COPY from stdin");
+                self.x.local(|out| out.put_report(&report));
+                report.severity = Severity::Fatal;
+                report.message = "terminating connection because protocol synchronization was lost".into();
+            }
             self.x.local(|out| out.put_report(&report));
         }
         Step::End
@@ -243,7 +259,7 @@ impl Client {
         };
         let fed = self.understand(tag, frame, body);
         match fed {
-            Err(error @ WireError::Malformed { .. }) => Ok(self.on_malformed(tag, body, &error)),
+            Err(error @ WireError::Malformed { .. }) => Ok(self.on_malformed(tag, &error)),
             fed => fed,
         }
     }
@@ -335,6 +351,7 @@ impl Client {
         if self.server.is_some() {
             self.x.up.put_sync();
             self.x.expect(Expect::Sync { forward: true });
+            self.turn.batch_wrote = false;
         } else {
             if self.txn.is_none() {
                 self.portals.clear(); // they end with their transaction

@@ -11,10 +11,13 @@ use super::prepared::ClientStatement;
 use super::txn::Txn;
 use super::vars::{READ_CONSISTENCY, consistency_of};
 use super::virtual_answer;
+use crate::admin::AdminError;
 use crate::config::{PoolMode, ReadConsistency};
 use crate::route::{Kind, RouteError, SetParameter, TransactionModes};
 use crate::rows;
-use crate::wire::{BackendWriter, ErrorReport, FieldDescription, Severity, SqlState};
+use crate::wire::{
+    BackendWriter, BindView, ClientFacing, ErrorReport, FieldDescription, Severity, SqlState, WireError,
+};
 
 /// A statement that the proxy answers itself.
 #[derive(Debug, Clone)]
@@ -203,7 +206,7 @@ impl Client {
                 out.put_command_complete("RESET");
             }
             Local::Deallocate(name) => self.deallocate(name.as_deref(), out)?,
-            Local::Show(name) if name.starts_with("pgherd.") => self.show_own(name, tail.is_none(), out)?,
+            Local::Show(name) if name.starts_with("pgherd.") => self.show_own(name, tail, out)?,
             Local::Show(name) => {
                 virtual_answer::show(&self.herd(), name, tail, out)?;
             }
@@ -333,10 +336,15 @@ impl Client {
         Ok(value.clone().unwrap_or_default())
     }
 
-    fn show_own(&self, name: &str, describe: bool, out: &mut BytesMut) -> Result<(), ErrorReport> {
+    fn show_own(&self, name: &str, tail: Option<&Bytes>, out: &mut BytesMut) -> Result<(), ErrorReport> {
         let value = self.own_value(name)?;
-        if describe {
-            out.put_row_description(&[FieldDescription::text(name, TEXT.0, TEXT.1)]);
+        let format = tail.and_then(|tail| virtual_answer::formats(tail).first().copied());
+        match format {
+            None if tail.is_none() => {
+                out.put_row_description(&[FieldDescription::text(name, TEXT.0, TEXT.1)]);
+            }
+            None | Some(0 | 1) => {}
+            Some(code) => return Err(WireError::FormatCode(code).report()),
         }
         out.put_data_row(std::iter::once(Some(value.as_bytes())));
         out.put_command_complete("SHOW");
@@ -399,12 +407,30 @@ impl Client {
         }
     }
 
-    fn describe_show(&self, name: &str, tail: Option<&Bytes>, out: &mut BytesMut) -> Result<(), ErrorReport> {
+    /// What is wrong with the values and the result formats of a Bind that the proxy answers itself.
+    pub(super) fn check_own_bind(
+        &self,
+        statement: &ClientStatement,
+        view: &BindView<'_>,
+    ) -> Result<(), ErrorReport> {
+        match statement.statement.as_ref().map(|s| s.kind()) {
+            Some(Kind::Virtual(select)) => {
+                virtual_answer::check_bind(&self.herd(), select, &statement.types, view)
+            }
+            Some(Kind::Show(name)) => self.describe_show(name, Some(view.tail), &mut BytesMut::new()),
+            _ => Ok(()),
+        }
+    }
+
+    fn describe_show(&self, name: &str, tail: Option<&[u8]>, out: &mut BytesMut) -> Result<(), ErrorReport> {
         if name.starts_with("pgherd.") {
             self.own_value(name)?;
+            let formats = tail.map(virtual_answer::formats).unwrap_or_default();
+            if let given @ 2.. = formats.len() {
+                return Err(AdminError::ResultFormats { given, columns: 1 }.report());
+            }
             let mut field = FieldDescription::text(name, TEXT.0, TEXT.1);
-            field.format =
-                tail.map(|t| virtual_answer::formats(t)).and_then(|f| f.first().copied()).unwrap_or(0);
+            field.format = formats.first().copied().unwrap_or(0);
             out.put_row_description(&[field]);
             return Ok(());
         }

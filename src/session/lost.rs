@@ -34,7 +34,12 @@ impl Client {
         self.lost_with_state(&server);
         drop(server); // dirty: closed
         let why = why_lost(&lost);
-        note_loss(&state, &lost, &why);
+        // The client has broken the protocol in the middle of a COPY: it is not the server that is ill.
+        let by_client =
+            lost.said.as_ref().is_some_and(|said| said.sqlstate() == SqlState::PROTOCOL_VIOLATION);
+        if !by_client {
+            note_loss(&state, &lost, &why);
+        }
         let address = state.config.address();
         let torn = self.x.is_torn();
         let answered = self.x.has_answered();
@@ -50,7 +55,7 @@ impl Client {
             return Flow::End; // half a row was passed on: only the end of the connection is honest
         }
         let unknown = if was_open { self.turn.committing } else { wrote };
-        if self.is_of_one_server() {
+        if self.is_of_one_server() || by_client {
             let report = lost_report(&lost, why, &address, &state.shard_name, unknown, was_open);
             self.count_lost(On { server: state.slot, shard: state.shard, is_replica });
             return self.lost_with_session(lost.said.as_ref(), report).await;

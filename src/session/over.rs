@@ -20,8 +20,8 @@ impl Client {
         self.forget_flights(); // a server that answered less than was asked owes nothing more
         self.turn.barrier = false;
         self.turn.batch_wrote = false;
+        self.turn.queried = false;
         self.turn.flushed = false;
-        self.turn.split = false;
         self.turn.effects.clear();
         self.x.retag.clear();
         self.replay.clear();

@@ -52,6 +52,7 @@ impl Client {
             return Ok(Fed::Until(step));
         }
         self.emit_deferred(None);
+        self.close_left_over(view.portal);
         self.x.up.put_bind(view.portal, view.statement, view.tail);
         self.x.expect(Expect::Bind);
         let note = self.note(&statement, Some(&route), true);

@@ -62,7 +62,6 @@ impl Client {
 
     /// Ends the batch on its server without the client's Sync: what it did were reads, so nothing is lost by it.
     pub(super) fn close_batch(&mut self) {
-        self.turn.split = true;
         self.x.up.put_sync();
         self.x.expect(Expect::Sync { forward: false });
         self.turn.only_reads = false;

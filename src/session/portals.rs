@@ -23,7 +23,7 @@ use crate::wire::{
 
 impl Client {
     pub(super) fn describe_portal(&mut self, name: &str) -> Fed {
-        if let Some(step) = self.held_cursor(name) {
+        if let Some(step) = self.ends_first(name).or_else(|| self.held_cursor(name)) {
             return Fed::Until(step);
         }
         let (here, cursor) = (self.server.is_some(), self.may_be_cursor());
@@ -56,15 +56,21 @@ impl Client {
         }
     }
 
-    /// A portal of that name that no Bind has made may be a cursor, which is one too: the server knows.
+    /// A portal that no Bind has made may be a cursor, which is one too: the server knows.
     pub(super) fn may_be_cursor(&self) -> bool {
         let holds = || self.turn.new_pins.contains(&Pin::HoldCursor) || self.is_of_one_server();
         self.server.is_some() && (matches!(self.txn, Txn::Open(_)) || holds())
     }
 
+    /// A portal that no server has may end with the transaction that is still to end before this message.
+    pub(super) fn ends_first(&self, name: &str) -> Option<Step> {
+        let ours = matches!(self.portals.get(name), Some(Portal::Local { .. } | Portal::Fanout { .. }));
+        (ours && self.is_another_ending()).then_some(Step::Drain)
+    }
+
     /// The server that is kept for a cursor WITH HOLD, if a portal that no Bind has made may be that.
     pub(super) fn held_cursor(&self, name: &str) -> Option<Step> {
-        if self.server.is_some() || self.portals.get(name).is_some() {
+        if self.server.is_some() || name.is_empty() || self.portals.get(name).is_some() {
             return None;
         }
         let of_session = self.is_of_one_server();
@@ -74,7 +80,7 @@ impl Client {
 
     pub(super) fn on_execute(&mut self, body: &[u8]) -> Result<Fed, WireError> {
         let (name, limit) = parse_execute(body)?;
-        if let Some(step) = self.held_cursor(name) {
+        if let Some(step) = self.ends_first(name).or_else(|| self.held_cursor(name)) {
             return Ok(Fed::Until(step));
         }
         match self.portals.get(name).cloned() {
@@ -113,7 +119,8 @@ impl Client {
                 }
                 Ok(fed)
             }
-            None if self.may_be_cursor() => {
+            // The unnamed one is no cursor, and no server is asked to execute it, see `close_left_over`.
+            None if !name.is_empty() && self.may_be_cursor() => {
                 self.emit_deferred(None);
                 self.x.up.put_execute(name, limit);
                 self.x.expect(Expect::Execute { mark: 0 });

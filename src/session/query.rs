@@ -162,6 +162,7 @@ impl Client {
             (None, None) => self.x.up.extend_from_slice(frame),
         }
         self.x.expect(Expect::Query { mark });
+        self.turn.queried = true;
         Ok(Fed::Next)
     }
 

@@ -5,13 +5,10 @@ use bytes::BytesMut;
 use smallvec::SmallVec;
 
 use super::client::{Client, Deferred};
-use super::extended::no_statement;
 use super::feed::{Fed, Step};
 use super::txn::Txn;
 use crate::exec::Expect;
-use crate::wire::{
-    BackendWriter, ClientFacing, ErrorReport, FrontendWriter, SqlState, WireError, names_of_bind,
-};
+use crate::wire::{BackendWriter, ClientFacing, ErrorReport, FrontendWriter, SqlState, WireError};
 
 /// A portal that no client can have: executing it makes a server fail in its turn.
 const REFUSED_PORTAL: &str = "pgherd refuses";
@@ -83,7 +80,7 @@ impl Client {
     }
 
     /// A message whose body is not what its type promises: an error like any other, for where it ends is known.
-    pub(super) fn on_malformed(&mut self, tag: u8, body: &[u8], error: &WireError) -> Fed {
+    pub(super) fn on_malformed(&mut self, tag: u8, error: &WireError) -> Fed {
         if self.x.is_owed() && !self.x.is_batch_open() {
             // A Query under way may yet turn out to be a COPY, in which this message is none at all.
             return Fed::Until(Step::Drain);
@@ -96,16 +93,6 @@ impl Client {
         }
         match tag {
             b'Q' | b'F' | b'S' => self.refuse_whole(tag, &report),
-            b'B' => match names_of_bind(body) {
-                // The statement is looked for before values are read.
-                Some((_, name)) if self.statements.get(name).is_none() && !self.owns_names() => {
-                    if let Some(step) = self.settle_first() {
-                        return Fed::Until(step);
-                    }
-                    self.refuse_in_turn(&no_statement(name))
-                }
-                _ => self.refuse_in_turn(&report),
-            },
             _ => self.refuse_in_turn(&report),
         }
     }

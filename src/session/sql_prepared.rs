@@ -243,6 +243,7 @@ impl Client {
         self.forget_unnamed();
         self.x.up.put_query(&text);
         self.x.expect(Expect::Query { mark });
+        self.turn.queried = true;
         Ok(Fed::Next)
     }
 

@@ -53,7 +53,11 @@ impl Client {
                         }
                         self.read_more().await
                     } else {
-                        self.pump(Until::Client).await
+                        let flow = self.pump(Until::Client).await;
+                        if self.turn.copy_waits && self.server.is_some() && self.x.is_drained() {
+                            self.after_drain().await; // no COPY has come of it, and what follows begins anew
+                        }
+                        flow
                     }
                 }
                 Step::Queue { shard, need } => Box::pin(self.wait_to_join(shard, need)).await,

@@ -53,12 +53,26 @@ pub(super) fn show(
     Ok(())
 }
 
+/// What is wrong with a Bind of a SELECT: its values, or the number of its result formats.
+pub(super) fn check_bind(
+    herd: &Herd,
+    select: &Select,
+    declared: &[u8],
+    view: &BindView<'_>,
+) -> Result<(), ErrorReport> {
+    let shape = admin::describe(herd, select, &oids(declared)).map_err(|e| e.report())?;
+    let values = view.values().enumerate().map(|(i, value)| (value, view.is_binary(i)));
+    Params::read(&shape.params, values).map_err(|e| e.report())?;
+    admin::describe_row(&shape.columns, &view.result_formats()).map_err(|e| e.report())?;
+    Ok(())
+}
+
 /// Describes a SELECT: its parameters too, unless it is already bound.
 pub(super) fn describe(
     herd: &Herd,
     select: &Select,
     declared: &[u8],
-    tail: Option<&Bytes>,
+    tail: Option<&[u8]>,
     out: &mut BytesMut,
 ) -> Result<(), ErrorReport> {
     let shape = admin::describe(herd, select, &oids(declared)).map_err(|e| e.report())?;
@@ -66,7 +80,7 @@ pub(super) fn describe(
         let oids: Vec<u32> = shape.params.iter().map(|p| p.oid).collect();
         out.put_parameter_description(&oids);
     }
-    let formats = tail.map(|t| formats(t)).unwrap_or_default();
+    let formats = tail.map(formats).unwrap_or_default();
     out.put_row_description(&admin::describe_row(&shape.columns, &formats).map_err(|e| e.report())?);
     Ok(())
 }
@@ -75,7 +89,7 @@ pub(super) fn describe(
 pub(super) fn describe_show(
     herd: &Herd,
     name: &str,
-    tail: Option<&Bytes>,
+    tail: Option<&[u8]>,
     out: &mut BytesMut,
 ) -> Result<(), ErrorReport> {
     let Some(select) = admin::show_select(name) else {
@@ -85,7 +99,7 @@ pub(super) fn describe_show(
         ));
     };
     let shape = admin::describe(herd, &select, &[]).map_err(|e| e.report())?;
-    let formats = tail.map(|t| formats(t)).unwrap_or_default();
+    let formats = tail.map(formats).unwrap_or_default();
     out.put_row_description(&admin::describe_row(&shape.columns, &formats).map_err(|e| e.report())?);
     Ok(())
 }

@@ -20,16 +20,16 @@ pub(super) const NO_BYTE: &str = "it has no type";
 pub(super) const NO_ZERO: &str = "a string has no terminating zero";
 pub(super) const NOT_UTF8: &str = "a string is not UTF-8";
 pub(super) const TOO_LONG: &str = "bytes are left over at its end";
-pub(super) const BAD_FORMAT: &str = "a format code is neither 0 nor 1";
 
 impl ClientFacing for WireError {
     fn sqlstate(&self) -> SqlState {
         match self {
             Self::Malformed { what, .. } if *what == NOT_UTF8 => SqlState::CHARACTER_NOT_IN_REPERTOIRE,
-            Self::Malformed { what, .. } if *what == BAD_FORMAT => SqlState::INVALID_PARAMETER_VALUE,
-            Self::Malformed { .. } | Self::BadLength { .. } | Self::OutOfTurn { .. } => {
-                SqlState::PROTOCOL_VIOLATION
-            }
+            Self::FormatCode(_) => SqlState::INVALID_PARAMETER_VALUE,
+            Self::Malformed { .. }
+            | Self::BadLength { .. }
+            | Self::OutOfTurn { .. }
+            | Self::BindFormats { .. } => SqlState::PROTOCOL_VIOLATION,
         }
     }
 
@@ -43,7 +43,10 @@ impl ClientFacing for WireError {
                 NOT_UTF8 => Some("invalid byte sequence for encoding \"UTF8\""),
                 _ => None,
             },
-            Self::BadLength { .. } | Self::OutOfTurn { .. } => None,
+            Self::BadLength { .. }
+            | Self::OutOfTurn { .. }
+            | Self::BindFormats { .. }
+            | Self::FormatCode(_) => None,
         };
         ErrorReport::error(self.sqlstate(), words.map_or_else(|| self.to_string(), str::to_owned))
     }
@@ -91,6 +94,17 @@ pub enum WireError {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// A Bind whose format codes are more than one, and not one for each value.
+    #[error("bind message has {formats} parameter formats but {values} parameters")]
+    BindFormats {
+        /// How many formats.
+        formats: usize,
+        /// How many values.
+        values: usize,
+    },
+    /// A format that nothing has: neither text (0) nor binary (1).
+    #[error("unsupported format code: {0}")]
+    FormatCode(i16),
 }
 
 /// Reads the header at the front of `buf` without taking it. `Ok(None)` means "read more".

@@ -4,7 +4,7 @@
 use bytes::{BufMut, BytesMut};
 
 use super::WireError;
-use super::frame::{BAD_FORMAT, Cursor, TOO_SHORT};
+use super::frame::{Cursor, NOT_UTF8, TOO_SHORT};
 
 /// A Parse message, borrowed from its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +25,9 @@ impl ParseView<'_> {
     }
 }
 
-/// A Bind message, borrowed from its body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A Bind message, borrowed from its body. What is wrong with it after the two names a server finds step by step, so
+/// it is kept beside what could be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BindView<'a> {
     /// Name of the portal; empty for the unnamed one.
     pub portal: &'a str,
@@ -38,9 +39,35 @@ pub struct BindView<'a> {
     values: &'a [u8],
     count: usize,
     results: &'a [u8],
+    fault: Option<BindFault>,
+}
+
+/// What is wrong with a Bind message, by when a server finds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BindFault {
+    /// At its counts: before anything else of it, and its statement, is looked at.
+    Counts(WireError),
+    /// As its values are read one after another: one of them may be wrong by itself before.
+    Values(WireError),
+}
+
+impl BindFault {
+    /// The error, whenever it is found.
+    #[must_use]
+    pub fn into_error(self) -> WireError {
+        match self {
+            Self::Counts(error) | Self::Values(error) => error,
+        }
+    }
 }
 
 impl<'a> BindView<'a> {
+    /// What a server will find wrong with it, whatever its statement.
+    #[must_use]
+    pub fn fault(&self) -> Option<&BindFault> {
+        self.fault.as_ref()
+    }
+
     /// Number of parameter values.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -56,8 +83,13 @@ impl<'a> BindView<'a> {
     /// Whether parameter `index` (0-based) is sent in binary format.
     #[must_use]
     pub fn is_binary(&self, index: usize) -> bool {
+        self.format(index) == 1
+    }
+
+    /// The format code of parameter `index`: that of all, its own, or text.
+    fn format(&self, index: usize) -> i16 {
         let at = if self.formats.len() == 2 { 0 } else { index * 2 };
-        self.formats.get(at..at + 2).is_some_and(|f| f == [0, 1])
+        self.formats.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |code| i16::from_be_bytes(*code))
     }
 
     /// The result format codes as sent: none is text for all, one is for all, else one per column.
@@ -95,8 +127,16 @@ pub enum DescribeTarget<'a> {
 pub fn parse_query(body: &[u8]) -> Result<&[u8], WireError> {
     let mut at = Cursor::new(body, "Query");
     let sql = at.cstr()?;
-    at.finish()?;
+    at.finish().map_err(|error| after_text(sql, error))?;
     Ok(sql)
+}
+
+/// What is wrong with a message after its text. A server converts that first; it alone knows of other encodings.
+fn after_text(sql: &[u8], error: WireError) -> WireError {
+    match (error, std::str::from_utf8(sql)) {
+        (WireError::Malformed { message, .. }, Err(_)) => WireError::Malformed { message, what: NOT_UTF8 },
+        (error, _) => error,
+    }
 }
 
 /// Reads the body of a Parse message in place.
@@ -106,27 +146,25 @@ pub fn parse_query(body: &[u8]) -> Result<&[u8], WireError> {
 pub fn parse_parse(body: &[u8]) -> Result<ParseView<'_>, WireError> {
     let mut at = Cursor::new(body, "Parse");
     let (name, sql) = (at.utf8()?, at.cstr()?);
-    let count = at.u16()?;
-    let types = at.take(usize::from(count) * 4)?;
-    at.finish()?;
+    let types = types(&mut at).map_err(|error| after_text(sql, error))?;
     Ok(ParseView { name, sql, types })
 }
 
-/// Reads the body of a Bind message in place.
+fn types<'a>(at: &mut Cursor<'a>) -> Result<&'a [u8], WireError> {
+    let count = usize::from(at.u16()?);
+    let types = at.take(count * 4)?;
+    at.finish()?;
+    Ok(types)
+}
+
+/// Reads the body of a Bind message in place; see [`BindView::fault`].
 ///
 /// # Errors
-/// [`WireError::Malformed`] if it is cut off, a length is below -1, a format unknown, or bytes are left over.
+/// [`WireError::Malformed`] if the two names are cut off or not UTF-8.
 pub fn parse_bind(body: &[u8]) -> Result<BindView<'_>, WireError> {
     let mut at = Cursor::new(body, "Bind");
     let (portal, statement) = (at.utf8()?, at.utf8()?);
-    Ok(BindView { portal, statement, ..parse_bind_tail(at.remaining())? })
-}
-
-/// The portal's and the statement's name of a Bind message that is malformed otherwise.
-#[must_use]
-pub fn names_of_bind(body: &[u8]) -> Option<(&str, &str)> {
-    let mut at = Cursor::new(body, "Bind");
-    Some((at.utf8().ok()?, at.utf8().ok()?))
+    Ok(BindView { portal, statement, ..bind_tail(at.remaining()) })
 }
 
 /// Reads the body of a message that has none.
@@ -140,16 +178,47 @@ pub fn parse_empty(message: &'static str, body: &[u8]) -> Result<(), WireError> 
 /// Reads what follows the two names in a Bind message; see [`BindView::tail`].
 ///
 /// # Errors
-/// As [`parse_bind`].
+/// The [`BindView::fault`], if there is one.
 pub fn parse_bind_tail(tail: &[u8]) -> Result<BindView<'_>, WireError> {
-    let mut at = Cursor::new(tail, "Bind");
-    let formats = formats(&mut at)?;
-    let count = usize::from(at.u16()?);
-    if !matches!(formats.len() / 2, 0 | 1) && formats.len() / 2 != count {
-        return Err(at.malformed("the number of parameter formats is not that of the parameters"));
+    let mut view = bind_tail(tail);
+    match view.fault.take() {
+        Some(fault) => Err(fault.into_error()),
+        None => Ok(view),
     }
-    let values = at.remaining();
-    for _ in 0..count {
+}
+
+/// In the order of `exec_bind_message` in PostgreSQL's postgres.c.
+fn bind_tail(tail: &[u8]) -> BindView<'_> {
+    let mut at = Cursor::new(tail, "Bind");
+    let mut view = BindView {
+        portal: "",
+        statement: "",
+        tail,
+        formats: &[],
+        values: &[],
+        count: 0,
+        results: &[],
+        fault: None,
+    };
+    let read = read_counts(&mut at, &mut view).map_err(BindFault::Counts);
+    let read = read.and_then(|()| read_values(&mut at, &mut view).map_err(BindFault::Values));
+    view.fault = read.err();
+    view
+}
+
+fn read_counts<'a>(at: &mut Cursor<'a>, view: &mut BindView<'a>) -> Result<(), WireError> {
+    view.formats = codes(at)?;
+    view.count = usize::from(at.u16()?);
+    let formats = view.formats.len() / 2;
+    if formats > 1 && formats != view.count {
+        return Err(WireError::BindFormats { formats, values: view.count });
+    }
+    Ok(())
+}
+
+fn read_values<'a>(at: &mut Cursor<'a>, view: &mut BindView<'a>) -> Result<(), WireError> {
+    view.values = at.remaining();
+    for n in 0..view.count {
         match at.i32()? {
             -1 => {}
             len => {
@@ -157,19 +226,19 @@ pub fn parse_bind_tail(tail: &[u8]) -> Result<BindView<'_>, WireError> {
                 at.take(len)?;
             }
         }
+        let code = view.format(n);
+        if !matches!(code, 0 | 1) {
+            return Err(WireError::FormatCode(code));
+        }
     }
-    let results = self::formats(&mut at)?;
-    at.finish()?;
-    Ok(BindView { portal: "", statement: "", tail, formats, values, count, results })
+    view.results = codes(at)?;
+    at.finish()
 }
 
-fn formats<'a>(at: &mut Cursor<'a>) -> Result<&'a [u8], WireError> {
+/// Format codes with their count before them: it is for whoever uses one to say that there is none of that number.
+fn codes<'a>(at: &mut Cursor<'a>) -> Result<&'a [u8], WireError> {
     let count = usize::from(at.u16()?);
-    let formats = at.take(count * 2)?;
-    if formats.chunks_exact(2).any(|f| f != [0, 0] && f != [0, 1]) {
-        return Err(at.malformed(BAD_FORMAT));
-    }
-    Ok(formats)
+    at.take(count * 2)
 }
 
 /// Reads the body of a Describe or Close message.

@@ -47,9 +47,11 @@ fn decoded_is_what_was_sent(frame: &Frame) -> Result<(), TestCaseError> {
         prop_assert_eq!(out[0], frame.tag);
     }
     if let Ok(bind) = parse_bind(body) {
-        prop_assert_eq!(bind.values().count(), bind.len());
+        prop_assert_eq!(parse_bind_tail(bind.tail).err(), bind.fault().cloned().map(BindFault::into_error));
+        let values = bind.values().count();
+        prop_assert!(values <= bind.len() && (values == bind.len() || bind.fault().is_some()));
         let bytes: usize = bind.values().flatten().map(<[u8]>::len).sum();
-        prop_assert!(bytes + 4 * bind.len() <= bind.tail.len());
+        prop_assert!(bytes + 4 * values <= bind.tail.len());
         let _ = (bind.is_binary(0), bind.is_binary(usize::from(u16::MAX)), bind.result_formats());
     }
     if let Ok(parse) = parse_parse(body) {

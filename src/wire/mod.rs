@@ -18,7 +18,7 @@ pub use self::backend::{
 pub use self::error::{Blame, ClientFacing, ErrorReport, Severity};
 pub use self::frame::{Frame, Head, WireError, next_frame, peek_head};
 pub use self::frontend::{
-    BindView, DescribeTarget, FrontendWriter, ParseView, names_of_bind, parse_bind, parse_bind_tail,
-    parse_empty, parse_execute, parse_parse, parse_query, parse_target,
+    BindFault, BindView, DescribeTarget, FrontendWriter, ParseView, parse_bind, parse_bind_tail, parse_empty,
+    parse_execute, parse_parse, parse_query, parse_target,
 };
 pub use self::sqlstate::SqlState;
