@@ -6,6 +6,8 @@
 
 #[path = "hostile/attack.rs"]
 mod attack;
+#[path = "hostile/bent.rs"]
+mod bent;
 mod common;
 #[path = "hostile/doors.rs"]
 mod doors;
@@ -22,9 +24,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use attack::{Ending, attack};
-use common::{Changes, Front, Herd, Pg, Raw, create_demo_tables};
+use common::{Changes, Front, Herd, PATIENCE, Pg, Raw, create_demo_tables, eventually};
 use mutate::{messages, mutated};
 use oracle::Oracle;
+use parking_lot::Mutex;
 use pgherd::wire::FrontendWriter;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -34,6 +37,9 @@ use victim::{Victims, check_whole, prepare};
 
 static PANICS: AtomicUsize = AtomicUsize::new(0);
 
+/// What was said last: for when that ends the test.
+static SAID: Mutex<String> = Mutex::new(String::new());
+
 /// A panic in a session ends that session only: here it is counted, and fails the test.
 fn count_panics() {
     let usual = std::panic::take_hook();
@@ -41,6 +47,7 @@ fn count_panics() {
         if info.location().is_some_and(|at| at.file().starts_with("src/")) {
             PANICS.fetch_add(1, Relaxed);
         }
+        eprintln!("said last: {}", SAID.lock());
         usual(info);
     }));
 }
@@ -117,11 +124,12 @@ fn certificate(dir: &std::path::Path) -> (String, TlsConnector) {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
+    config.alpn_protocols = vec![b"postgresql".to_vec()];
     let lines = format!("[tls]\ncert = \"{}\"\nkey = \"{}\"", cert.display(), key.display());
     (lines, TlsConnector::from(Arc::new(config)))
 }
@@ -136,11 +144,12 @@ async fn whatever_is_said_at_the_door_or_inside_tls_harms_nobody() {
     prepare(&front).await;
     let victims = Victims::start(&front, 2).await;
     let mut aimed_at = Raw::connect(&front).await;
+    let (mut whole, mut broken) = (0, 0);
     let seed = std::env::var("PGHERD_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(0u64);
     for n in 0..300 * size() as u64 {
         let mut rng = StdRng::seed_from_u64(seed + n);
         let what = format!("seed {}", seed + n);
-        match n % 3 {
+        match n % 4 {
             0 => {
                 let bytes = doors::greeting(&aimed_at.key, &mut rng);
                 // A key that is almost the right one cancels nothing.
@@ -150,6 +159,11 @@ async fn whatever_is_said_at_the_door_or_inside_tls_harms_nobody() {
                 assert_eq!(answer, "T mine SELECT_1 /I", "{what}: {}", bytes.escape_ascii());
             }
             1 => attack(front.port, &doors::login(&mut rng), Ending::HalfOpen, &what).await,
+            2 => {
+                let (bytes, direct) = (doors::session(&mut rng), rng.random());
+                let by_tls = attack::attack_by_tls(front.port, &bytes, (&tls, direct), &mut rng, &what).await;
+                if by_tls { whole += 1 } else { broken += 1 }
+            }
             _ => attack::attack_in_tls(front.port, &doors::session(&mut rng), &tls, &what).await,
         }
     }
@@ -158,6 +172,49 @@ async fn whatever_is_said_at_the_door_or_inside_tls_harms_nobody() {
     check_whole(&front).await;
     assert_eq!(PANICS.load(Relaxed), 0);
     assert!(checked > 100, "{checked}");
+    assert!(whole > 3 && broken > 10, "of the changed handshakes {whole} came about, {broken} did not");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_never_read_hold_their_own_servers_and_give_them_back_when_they_go() {
+    count_panics();
+    let changes = Changes { pool: POOL, database: "max_clients = 8", ..Changes::default() };
+    let front = Front::demo(0, changes).await;
+    prepare(&front).await;
+    let victims = Victims::start(&front, 2).await;
+    let before = resident();
+    for round in 0..2 * size() {
+        let mut silent = Vec::new();
+        for bytes in script::endless() {
+            silent.push(attack::never_read(front.port, &bytes).await);
+        }
+        let checked = victims.checked();
+        eventually("honest clients are answered all the while", PATIENCE, async || {
+            (victims.checked() > checked + 100).then_some(())
+        })
+        .await;
+        for stream in silent.iter().filter(|_| round % 2 == 1) {
+            stream.set_zero_linger().unwrap();
+        }
+        drop(silent);
+        // Their places are free: two are the honest clients'.
+        eventually("all places are free", PATIENCE, async || {
+            let clients =
+                futures_util::future::join_all((0..6).map(|_| front.try_connect("app", "app", "app")));
+            clients.await.into_iter().all(|client| client.is_ok()).then_some(())
+        })
+        .await;
+    }
+    assert!(resident() < before + (64 << 20), "{before} bytes before, {} after", resident());
+    victims.stop().await;
+    check_whole(&front).await;
+    assert_eq!(PANICS.load(Relaxed), 0);
+}
+
+/// Memory of this process, bytes.
+fn resident() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
 /// The proxy of one shard, which refuses nothing of SQL, beside a server alone with the same tables.
@@ -195,27 +252,32 @@ async fn changed_conversations_over_shards_are_answered_as_by_one_server_or_refu
 /// So many changed conversations, while honest clients are at work.
 async fn compare(front: Front, alone: Pg, all: Vec<(&'static str, Conversation)>, count: u64) {
     alone.sql("insert into users (user_id, name, email, partition_key) select 'victim_' || n, '0', 'e', 'A' from generate_series(0, 7) n").await;
-    let oracle = Oracle::new(&front, alone).await;
+    let mut oracle = Oracle::new(&front, alone).await;
     let victims = Victims::start(&front, 2).await;
     // Without the startup packet: the login is left whole.
     let without = |(name, conversation)| (name, messages(&conversation)[1..].to_vec());
     let all: Vec<(&str, Vec<Vec<u8>>)> = all.into_iter().map(without).collect();
     let others: Vec<_> = all.iter().flat_map(|(_, messages)| messages.clone()).collect();
     let seed = std::env::var("PGHERD_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(0u64);
-    let (mut same, mut refused) = (0, 0);
+    let (mut same, mut refused, mut wrong) = (0, 0, Vec::new());
     for n in 0..count * size() as u64 {
         let mut rng = StdRng::seed_from_u64(seed + n);
         let (name, messages) = &all[rng.random_range(0..all.len())];
         let mut bytes = mutated(messages, &others, &mut rng);
         bytes.extend_from_slice(b"S\0\0\0\x04"); // what is whole comes to its end before the client leaves
-        match oracle.ask(&front, &bytes, &format!("{name}, seed {}", seed + n)).await {
-            true => same += 1,
-            false => refused += 1,
+        let what = format!("{name}, seed {}", seed + n);
+        *SAID.lock() = format!("{what}\n{}", bytes.escape_ascii());
+        match oracle.ask(&front, &bytes, &what).await {
+            Ok(true) => same += 1,
+            Ok(false) => refused += 1,
+            Err(how) => wrong.push(how),
         }
     }
     let checked = victims.stop().await;
     check_whole(&front).await;
     assert_eq!(PANICS.load(Relaxed), 0);
     eprintln!("{same} conversations committed the same, {refused} were refused; {checked} honest answers");
+    let shown = wrong.iter().take(10).cloned().collect::<Vec<_>>().join("\n");
+    assert!(wrong.is_empty(), "{} of {}\n{shown}", wrong.len(), count * size() as u64);
     assert!(checked > 100, "{checked}");
 }

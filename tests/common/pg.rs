@@ -123,6 +123,20 @@ impl Pg {
         self.connect_as(SUPERUSER, SUPERUSER_PASSWORD, APP_DATABASE).await
     }
 
+    /// The same, if it can be had now.
+    pub async fn try_connect(&self) -> Option<Client> {
+        let mut config = tokio_postgres::Config::new();
+        config
+            .host("127.0.0.1")
+            .port(self.port)
+            .user(SUPERUSER)
+            .password(SUPERUSER_PASSWORD)
+            .dbname(APP_DATABASE);
+        let (client, connection) = config.connect(NoTls).await.ok()?;
+        tokio::spawn(connection);
+        Some(client)
+    }
+
     /// A connection to database `app` as `app`.
     pub async fn connect_app(&self) -> Client {
         self.connect_as(APP_USER, APP_PASSWORD, APP_DATABASE).await

@@ -3,11 +3,14 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rand::rngs::StdRng;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
+
+use super::bent::Bent;
 
 /// Longest time in which a session that got an end of input must be over.
 const OVER: Duration = Duration::from_secs(30);
@@ -62,11 +65,43 @@ pub(crate) async fn attack(port: u16, bytes: &[u8], ending: Ending, what: &str) 
 
 /// The same inside TLS, asked for in the usual way: all is said, then that no more will be, and all that comes is read.
 pub(crate) async fn attack_in_tls(port: u16, bytes: &[u8], tls: &TlsConnector, what: &str) {
+    let stream = ask_for_tls(port).await;
+    let name = ServerName::try_from("localhost").unwrap();
+    let stream = tls.connect(name, stream).await.unwrap();
+    say_and_read(stream, bytes, what).await;
+}
+
+async fn ask_for_tls(port: u16) -> TcpStream {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     stream.write_all(&[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f]).await.unwrap();
     assert_eq!(stream.read_u8().await.unwrap(), b'S');
+    stream
+}
+
+/// The same on a socket that changes what is said, asked for or not (`direct`). It may well fail, but it ends: by itself,
+/// or because the client leaves after a moment. Whether the handshake came about.
+pub(crate) async fn attack_by_tls(
+    port: u16,
+    bytes: &[u8],
+    (tls, direct): (&TlsConnector, bool),
+    rng: &mut StdRng,
+    what: &str,
+) -> bool {
+    let stream =
+        if direct { TcpStream::connect(("127.0.0.1", port)).await.unwrap() } else { ask_for_tls(port).await };
     let name = ServerName::try_from("localhost").unwrap();
-    let stream = tls.connect(name, stream).await.unwrap();
+    let shaken = tls.connect(name, Bent::new(stream, rng));
+    match timeout(Duration::from_millis(300), shaken).await {
+        Ok(Ok(stream)) => {
+            let talk = say_and_read(stream, bytes, what);
+            drop(timeout(Duration::from_secs(1), talk).await);
+            true
+        }
+        Ok(Err(_)) | Err(_) => false,
+    }
+}
+
+async fn say_and_read(stream: impl AsyncRead + AsyncWrite, bytes: &[u8], what: &str) {
     let (mut reader, mut writer) = tokio::io::split(stream);
     let send = async {
         drop(writer.write_all(bytes).await);
@@ -76,6 +111,14 @@ pub(crate) async fn attack_in_tls(port: u16, bytes: &[u8], tls: &TlsConnector, w
     let read = async { while matches!(reader.read(&mut sink).await, Ok(n) if n > 0) {} };
     let both = timeout(OVER, async { tokio::join!(send, read) }).await;
     assert!(both.is_ok(), "the session is not over after {OVER:?}: {what}\n{}", bytes.escape_ascii());
+}
+
+/// Says as much as is taken, and never reads an answer. It stays until it is dropped.
+pub(crate) async fn never_read(port: u16, bytes: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    stream.write_all(&super::script::startup()).await.unwrap();
+    drop(timeout(Duration::from_millis(500), stream.write_all(bytes)).await);
+    stream
 }
 
 trait IsOver {

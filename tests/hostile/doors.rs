@@ -68,6 +68,14 @@ pub(crate) fn session(rng: &mut StdRng) -> Vec<u8> {
         .filter(|(name, _)| !["encryption asked for", "login with a password"].contains(name))
         .collect();
     let (_, conversation) = &all[rng.random_range(0..all.len())];
-    let messages = messages(conversation);
+    // Who knows what of it is committed when BEGIN is no more what it was.
+    let undisclosed = |message: &Vec<u8>| {
+        let mut message = message.clone();
+        while let Some(at) = message.windows(11).position(|part| part == b"uncommitted") {
+            message[at..at + 11].copy_from_slice(b"undisclosed");
+        }
+        message
+    };
+    let messages: Vec<_> = messages(conversation).iter().map(undisclosed).collect();
     [messages[0].clone(), mutated(&messages[1..], &messages[1..], rng)].concat()
 }

@@ -7,9 +7,9 @@ use bytes::BytesMut;
 use pgherd::wire::{ErrorFields, next_frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, SimpleQueryMessage};
 
-use super::common::{Front, Pg, Raw, rows};
+use super::common::{Front, Pg, Raw, eventually};
 
 /// Longest time in which a session that got an end of input must be over.
 const OVER: Duration = Duration::from_secs(30);
@@ -44,30 +44,41 @@ impl Oracle {
     }
 
     /// What is there, sorted; and it is taken away.
-    async fn look(clients: &[Client]) -> Vec<String> {
+    async fn look(clients: &[Client]) -> Result<Vec<String>, tokio_postgres::Error> {
         let mut all = Vec::new();
         for client in clients {
             for (table, look, end) in LOOK {
                 let known = format!("select 1 where to_regclass('{table}') is not null");
-                if !rows(client, &known).await.is_empty() {
-                    all.extend(rows(client, look).await);
-                    client.batch_execute(end).await.unwrap();
+                if !first_column(client, &known).await?.is_empty() {
+                    all.extend(first_column(client, look).await?);
+                    client.batch_execute(end).await?;
                 }
             }
         }
         all.sort();
-        all
+        Ok(all)
     }
 
-    /// Both are told the same, and that no more will come. What was said is compared by what is then there.
-    pub(crate) async fn ask(&self, front: &Front, bytes: &[u8], what: &str) -> bool {
+    /// There are conversations over which PostgreSQL crashes; the proxy's servers must not.
+    async fn after_crash(&mut self) {
+        self.wanted = eventually("the server is back", OVER, async || self.alone.try_connect().await).await;
+        Self::look(&self.there).await.unwrap();
+        Self::look(std::slice::from_ref(&self.wanted)).await.unwrap();
+    }
+
+    /// Both are told the same, and that no more will come. What was said is compared, and what is then there: whether it
+    /// is the same, or less because something was refused; else what it is.
+    pub(crate) async fn ask(&mut self, front: &Front, bytes: &[u8], what: &str) -> Result<bool, String> {
         let (proxy, alone) = tokio::join!(Raw::connect(front), Raw::direct(&self.alone));
         let by_server = say(alone, bytes, 0, what).await;
         // The proxy cancels what runs for a client that says that it will say no more: so it says that last.
         let answers = by_server.iter().filter(|word| word.starts_with('Z')).count();
         let by_proxy = say(proxy, bytes, answers, what).await;
-        let there = Self::look(&self.there).await;
-        let wanted = Self::look(std::slice::from_ref(&self.wanted)).await;
+        let there = Self::look(&self.there).await.unwrap_or_else(|e| panic!("{what}: {e}"));
+        let Ok(wanted) = Self::look(std::slice::from_ref(&self.wanted)).await else {
+            self.after_crash().await;
+            return Ok(false);
+        };
         let about = || {
             let shown = bytes.escape_ascii();
             format!(
@@ -76,17 +87,25 @@ impl Oracle {
         };
         let ((told, rest), (wants, _)) = (split(&by_proxy), split(&by_server));
         let refusal = |word: &String| word == "E 08P01" || word == "E 0A000";
-        // It may refuse in its own words what the other refuses.
-        let alike =
-            |(a, b): &(&String, &String)| a == b || (refusal(a) || *a == "E 25P02") && b.starts_with('E');
+        // It may refuse in its own words what the other refuses, and does not keep the portal of a Query that failed.
+        let alike = |(a, b): &(&String, &String)| {
+            a == b
+                || (refusal(a) || *a == "E 25P02") && b.starts_with('E')
+                || *a == "E 34000" && *b == "E 25P02"
+        };
         let same = told.iter().zip(wants).take_while(alike).count();
         if same == told.len() && same == wants.len() && !rest.iter().any(refusal) {
-            assert_eq!(there, wanted, "{}", about());
-            return true;
+            return if there == wanted {
+                Ok(true)
+            } else {
+                Err(format!("not the same is there: {}", about()))
+            };
         }
         // It may give up sooner, but not in silence, and not having done what the other would not have.
         let mut other = told[same..].iter().chain(rest);
-        assert!(other.next().is_some_and(refusal) || rest.iter().any(refusal), "{}", about());
+        if !other.next().is_some_and(refusal) && !rest.iter().any(refusal) {
+            return Err(about());
+        }
         // A change of a row may be what was refused.
         let of = |row: &String| match row.strip_prefix("user ") {
             Some(user) => user.split(": ").next().unwrap_or_default().to_owned(),
@@ -97,9 +116,20 @@ impl Oracle {
             .iter()
             .map(of)
             .for_each(|row| drop(more.iter().position(|r| *r == row).map(|at| more.remove(at))));
-        assert!(more.is_empty(), "{more:?} would not be on one server: {}", about());
-        false
+        if more.is_empty() {
+            Ok(false)
+        } else {
+            Err(format!("{more:?} would not be on one server: {}", about()))
+        }
     }
+}
+
+async fn first_column(client: &Client, sql: &str) -> Result<Vec<String>, tokio_postgres::Error> {
+    let messages = client.simple_query(sql).await?;
+    let row = |message| {
+        if let SimpleQueryMessage::Row(row) = message { row.get(0).map(str::to_owned) } else { None }
+    };
+    Ok(messages.into_iter().filter_map(row).collect())
 }
 
 /// Says it, and after so many answers that it will say no more; what is answered: errors, ends of statements,

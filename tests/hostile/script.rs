@@ -133,6 +133,33 @@ pub(crate) fn conversations() -> Vec<(&'static str, Conversation)> {
     all
 }
 
+/// What has answers without end, or more than fits between, after the startup packet.
+pub(crate) fn endless() -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    let mut make = |fill: &dyn Fn(&mut Conversation)| {
+        let mut conversation = Conversation::default();
+        fill(&mut conversation);
+        all.push(conversation.bytes().to_vec());
+    };
+    let rows = "select generate_series(1, 100000000), repeat('x', 500)";
+    make(&|c| {
+        c.query(rows);
+    });
+    make(&|c| {
+        c.query("begin").run("", rows, 0).sync();
+    });
+    make(&|c| {
+        c.query(&format!("copy ({rows}) to stdout"));
+    });
+    make(&|c| {
+        c.query("select user_id, generate_series(1, 100000000), repeat('x', 500) from users");
+    });
+    make(&|c| {
+        (0..20_000).for_each(|_| _ = c.query("select repeat('x', 5000)"));
+    });
+    all
+}
+
 /// Conversations over tables whose rows are on several shards: by key, over all of them, in transactions that stay on
 /// one shard and that do not.
 pub(crate) fn sharded() -> Vec<(&'static str, Conversation)> {

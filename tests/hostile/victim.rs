@@ -48,6 +48,11 @@ impl Victims {
         Self { stop, checked, tasks }
     }
 
+    /// How many answers were checked so far.
+    pub(crate) fn checked(&self) -> u64 {
+        self.checked.load(Relaxed)
+    }
+
     /// Stops them; how many answers were checked.
     pub(crate) async fn stop(self) -> u64 {
         self.stop.store(true, Relaxed);
@@ -90,7 +95,7 @@ async fn one_round(client: &Client, mine: &str, round: i32) {
 pub(crate) async fn check_whole(front: &Front) {
     let admin = front.admin().await;
     eventually("all server connections came back", PATIENCE, async || {
-        (rows(&admin, "select sum(in_use) from pgherd.pools").await == ["0"]).then_some(())
+        (rows(&admin, "select sum(in_use + waiting + pinned) from pgherd.pools").await == ["0"]).then_some(())
     })
     .await;
     eventually("all hostile clients are gone", PATIENCE, async || {
