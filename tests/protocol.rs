@@ -239,6 +239,60 @@ async fn copy_data_that_nobody_wants_is_dropped_and_what_follows_it_is_in_its_tr
     nothing_leaked(&front).await;
 }
 
+/// A server ignores it, so nobody may wait for its answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sync_behind_a_copy_has_no_answer_and_what_follows_has_its_own() {
+    let front = Front::plain(0, Changes { pool: "size = 1\nmin_idle = 0", ..Changes::default() }).await;
+    let mut raw = Raw::connect(&front).await;
+    raw.out.put_query(b"create table t (i int)");
+    assert_eq!(raw.ask().await, "CREATE_TABLE /I");
+    for early in [0, 1, 3] {
+        raw.out.put_query(b"copy t from stdin");
+        (0..early).for_each(|_| raw.out.put_sync());
+        raw.out.put_frame(b'd', b"1\n");
+        raw.out.put_sync();
+        raw.out.put_frame(b'c', b"");
+        raw.out.put_query(b"select 1");
+        raw.send().await;
+        assert_eq!(raw.answers(2).await, "G COPY_1 /I T 1 SELECT_1 /I", "{early}");
+    }
+    drop(raw);
+    nothing_leaked(&front).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_bound_over_shards_ends_with_its_batch_and_waits_for_what_was_said_before_it() {
+    let front = Front::demo(0, Changes::default()).await;
+    let mut raw = Raw::connect(&front).await;
+    raw.out.put_parse("s", b"select 1", &[]);
+    raw.out.put_sync();
+    assert_eq!(raw.ask().await, "1 /I");
+    // An error with its own ReadyForQuery ends the batch.
+    raw.out.put_parse("", b"select user_id from users", &[]);
+    raw.out.put_bind("", "", &[0; 6]);
+    raw.out.put_frame(b'F', b"x");
+    raw.out.put_execute("", 0);
+    raw.out.put_sync();
+    raw.send().await;
+    assert_eq!(raw.answers(2).await, "1 2 0A000 /I 34000 /I");
+    // A name that is taken is told before any row.
+    raw.out.put_parse("", b"select user_id from users", &[]);
+    raw.out.put_bind("", "", &[0; 6]);
+    raw.out.put_parse("s", b"select 2", &[]);
+    raw.out.put_execute("", 0);
+    raw.out.put_sync();
+    assert_eq!(raw.ask().await, "1 2 42P05 /I");
+    // A Query that is no text leaves the unnamed statement.
+    raw.out.put_parse("", b"select 3", &[]);
+    raw.out.put_query(b"select '\xff'");
+    raw.out.put_bind("", "", &[0; 6]);
+    raw.out.put_execute("", 0);
+    raw.out.put_sync();
+    raw.send().await;
+    assert_eq!(raw.answers(2).await, "1 22021 /I 2 3 SELECT_1 /I");
+    nothing_leaked(&front).await;
+}
+
 /// A Query that fails in a transaction leaves the unnamed portal without its plan. A server that is asked to execute it may
 /// crash (PostgreSQL 15 does), and with it every session of every client on it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -228,7 +228,8 @@ fn talks() -> Vec<Talk> {
 
 /// Places to tear at: in a quick run the ends of messages, their neighbours, and some others.
 fn places(length: usize, ends: &[usize]) -> impl Iterator<Item = Tear> {
-    let near = move |at: &usize| is_long() || at % 23 == 0 || ends.iter().any(|end| at.abs_diff(*end) <= 1);
+    let near =
+        move |at: &usize| is_long() || at.is_multiple_of(23) || ends.iter().any(|end| at.abs_diff(*end) <= 1);
     (1..length).filter(near).map(Tear::At).chain([Tear::Everywhere])
 }
 

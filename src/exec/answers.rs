@@ -307,14 +307,16 @@ impl Exchange {
         }
     }
 
-    /// A server that reads CopyData ignores Sync, also one that was sent ahead right after Execute; the client sends
-    /// another after CopyDone. Source: PostgreSQL docs, "Message Flow", COPY operations.
+    /// A server that reads CopyData ignores Sync, also one that was sent ahead right after Execute or Query; the client
+    /// sends another after CopyDone. Source: PostgreSQL docs, "Message Flow", COPY operations.
     pub(super) fn copy_in_begins(&mut self) {
         self.copy_in = true;
-        if matches!(self.expect.front(), Some(Expect::Execute { .. })) {
-            self.expect.retain(|answer| !matches!(answer, Expect::Sync { .. }));
-            self.open_batch = true;
+        match self.expect.front() {
+            Some(Expect::Execute { .. }) => self.open_batch = true,
+            Some(Expect::Query { .. }) => {}
+            _ => return,
         }
+        self.expect.retain(|answer| !matches!(answer, Expect::Sync { .. }));
     }
 
     #[inline]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::client::Client;
+use super::client::{Client, Deferred};
 use super::fanout::FanoutPlan;
 use super::feed::{Fed, Step};
 use super::local::aborted;
@@ -111,6 +111,14 @@ impl Client {
                 out.put_command_complete("SELECT 0");
                 self.bytes_in_turn(out.freeze());
                 Ok(Fed::Next)
+            }
+            Some(Portal::Fanout { .. }) if self.turn.deferred.iter().any(Deferred::is_for_server) => {
+                // Its answer comes before the rows, and an error in it instead of them.
+                let report = RouteError::Refused {
+                    what: "Parse or Describe between Bind and Execute of a portal over several shards".into(),
+                    hint: "Send it before the Bind.".into(),
+                };
+                Ok(self.refuse_in_turn(&report.report()))
             }
             Some(Portal::Fanout { statement, tail, shards, note, describe, .. }) => {
                 let fed = self.execute_fanout(&statement, &tail, (shards, note), describe, limit);

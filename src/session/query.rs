@@ -53,7 +53,7 @@ impl Client {
             return Ok(Fed::Until(Step::Drain));
         }
         // A Query destroys the unnamed statement and portal, whatever comes of it.
-        self.statements.remove("");
+        let unnamed = self.statements.remove("");
         self.portals.remove("");
         self.forget_unnamed();
         let router = match self.router() {
@@ -63,7 +63,18 @@ impl Client {
         let (statements, route) = match self.turn.stash.take() {
             Some(stash) => (stash.statements, stash.route),
             None => {
-                let statements = router.prepare_after(&mut self.recall, sql, &self.vars.env)?;
+                let statements = match router.prepare_after(&mut self.recall, sql, &self.vars.env) {
+                    Ok(statements) => statements,
+                    Err(error) => {
+                        // … unless it cannot even be read.
+                        if let Some(unnamed) = unnamed
+                            && error.sqlstate() == SqlState::CHARACTER_NOT_IN_REPERTOIRE
+                        {
+                            self.statements.insert("", unnamed);
+                        }
+                        return Err(error);
+                    }
+                };
                 self.count_plans(&statements);
                 let texts = statements.iter().map(|s| (s, sql.get(s.span.clone()).unwrap_or_default()));
                 if let Some(step) = self.catch_up(texts) {

@@ -38,6 +38,7 @@ impl Client {
         self.record_error(report, statement);
         if self.txn.is_none() {
             self.drop_ahead(); // what its text would have listened to
+            self.portals.clear(); // what a batch before it has begun ends here
         }
         let mut bytes = BytesMut::new();
         bytes.put_report(report);

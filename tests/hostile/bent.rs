@@ -61,7 +61,8 @@ impl AsyncWrite for Bent {
         };
         let wrote = match Pin::new(&mut self.inner).poll_write(cx, &piece) {
             Poll::Ready(Ok(n)) => n,
-            other => return other,
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => return Poll::Pending,
         };
         let taken = if here == Some(0) { 1 } else { wrote };
         self.written += taken;
