@@ -2,7 +2,6 @@
 //! answered as by one server, word for word, for a server finds faults in an order of its own.
 //!
 //! `PGHERD_HOSTILE=20 cargo test --test binds` does twenty times as many.
-#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod common;
 
