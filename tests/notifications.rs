@@ -212,6 +212,15 @@ async fn listen_takes_effect_at_commit_and_never_after_a_rollback() {
     assert_eq!(ask(&mut raw, "notify c, 'own'").await, "NOTIFY /T");
     assert_eq!(ask(&mut raw, "select 2").await, "T 2 SELECT_1 /T");
     assert_eq!(ask(&mut raw, "commit").await, "COMMIT A A /I");
+    // A transaction that listens cannot be prepared, as on one server.
+    for (first, then) in [("begin", "listen x"), ("begin", "unlisten *")] {
+        ask(&mut raw, first).await;
+        ask(&mut raw, then).await;
+        assert!(ask(&mut raw, "prepare transaction 'heard'").await.starts_with("0A000"), "{then}");
+        ask(&mut raw, "rollback").await;
+    }
+    assert!(ask(&mut raw, "begin; listen x; prepare transaction 'heard'").await.contains("0A000"));
+    ask(&mut raw, "rollback").await;
     // In a batch it takes effect at Sync, unless something in the batch fails.
     raw.statement("listen d", false).out.put_sync();
     assert_eq!(raw.ask().await, "1 2 LISTEN /I");
@@ -230,6 +239,26 @@ async fn channels_are_told_truly_or_not_at_all_and_discard_forgets_them() {
     ask(&mut raw, "listen c").await;
     assert_eq!(ask(&mut raw, "select pg_listening_channels()").await, "0A000 /I");
     assert_eq!(ask(&mut raw, "select * from pg_listening_channels()").await, "0A000 /I");
+    // Nor through what asks.
+    other
+        .batch_execute(
+            "create view heard as select pg_listening_channels() as c; create view heard_again as select c from heard;
+             create function hears() returns setof text language sql as 'select pg_listening_channels()';
+             create function calls() returns bigint language plpgsql as 'begin return (select count(*) from hears()); end'",
+        )
+        .await
+        .unwrap();
+    for sql in [
+        "select c from heard",
+        "select 1 from heard_again",
+        "select hears()",
+        "select calls()",
+        "do 'begin perform c from heard; end'",
+        "do 'begin perform pg_listening_channels(); end'",
+    ] {
+        assert_eq!(ask(&mut raw, sql).await, "0A000 /I", "{sql}");
+        assert!(other.simple_query(sql).await.is_ok(), "{sql}: nothing is listened to");
+    }
     assert_eq!(ask(&mut raw, "listen").await, "42601 /I");
     assert_eq!(ask(&mut raw, "discard all").await, "DISCARD_ALL /I");
     other.batch_execute("notify c").await.unwrap();

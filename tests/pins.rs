@@ -45,7 +45,11 @@ async fn a_server_is_kept_until_its_cause_is_gone() {
              create function drops() returns void language plpgsql as $$ begin drop table m; end $$;
              create function locks() returns trigger language plpgsql as
                $$ begin perform pg_advisory_lock(9); return new; end $$;
-             create table u (i int); create trigger locks before insert on u for each row execute function locks()",
+             create table u (i int); create trigger locks before insert on u for each row execute function locks();
+             create view locked as select pg_try_advisory_lock(8) as l;
+             create table guarded (i int); insert into guarded values (1); alter table guarded enable row level security;
+             alter table guarded force row level security; create policy p on guarded using (pg_try_advisory_lock(7));
+             create operator @#@ (leftarg = int, rightarg = int, function = pg_advisory_lock)",
         )
         .await
         .unwrap();
@@ -86,8 +90,22 @@ async fn a_server_is_kept_until_its_cause_is_gone() {
         (&["do $$ begin execute 'listen c'; end $$"], "listen"),
         (&["do $$ begin execute 'unlisten c'; end $$"], ""),
         (&["insert into u values (1)"], "advisory lock"),
+        (&["select pg_advisory_unlock_all()", "select l from locked"], "advisory lock"),
+        (&["select pg_advisory_unlock_all()", "select i from guarded"], "advisory lock"),
+        (&["select pg_advisory_unlock_all()", "select 1 @#@ 2"], "advisory lock"),
         (&["create temp table x (i int)", "discard all"], ""),
     ] {
+        after(&front, &admin, &client, script, want).await;
+    }
+    client.batch_execute("drop operator @#@ (int, int)").await.unwrap();
+    for (script, want) in [
+        (&["select setall(a, b) from (values ('1', false)) v(a, b)"][..], "set_config"),
+        (&["discard all"], ""),
+        (&["do $$ begin load 'plpgsql'; end $$"], "session state"),
+        (&["discard all"], ""),
+    ] {
+        let make = "create aggregate setall(text, boolean) (sfunc = set_config, stype = text, initcond = 'a.b')";
+        drop(client.simple_query(make).await);
         after(&front, &admin, &client, script, want).await;
     }
     // COPY fires triggers too.

@@ -110,6 +110,25 @@ async fn settings_of_every_spelling_are_one_servers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_begin_with_the_settings_of_their_role_and_database() {
+    let world = World::start().await;
+    let shown = "select current_setting('work_mem'), current_setting('timezone'), current_setting('statement_timeout')";
+    for (sql, want) in [
+        ("alter role app set work_mem = '11MB'", "11MB"),
+        ("alter role app in database app set timezone = 'Asia/Tokyo'", "Asia/Tokyo"),
+        ("alter database app set statement_timeout = '77s'", "77s"),
+        ("begin; alter role app set work_mem = '12MB'; rollback", "11MB"),
+        ("begin; alter role app set work_mem = '13MB'; commit", "13MB"),
+        ("alter role app reset all", "4MB"),
+    ] {
+        world.noise.batch_execute(sql).await.unwrap();
+        let mut pair = world.pair(&[]).await;
+        let answer = pair.query(shown).await.join(" ");
+        assert!(answer.contains(want), "{sql}: {answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn startup_parameters_are_what_reset_goes_back_to() {
     agree(
         &[

@@ -220,6 +220,59 @@ async fn policies_and_domains_run_code_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_expressions_set_without_any_code_of_users_is_followed_too() {
+    let code = "create view tells as select set_config('app.who', 'view', false) as v;
+        create view tells_again as select v from tells;
+        create function asks() returns text language sql as 'select v from tells_again';
+        create table given (i int, j text default set_config('app.who', 'default', false));
+        create table held (i int check (set_config('app.who', 'check', false) is not null));
+        create table kept (i int); alter table kept enable row level security; insert into kept values (1);
+        create policy p on kept using (set_config('app.who', 'policy', false) is not null);
+        create function argued(v text default set_config('app.who', 'argument', false)) returns text
+          language sql as 'select v';
+        create table told (i int); create trigger told before insert on told for each row
+          when (set_config('app.who', 'when', false) is not null) execute function suppress_redundant_updates_trigger();
+        create table ruled (i int); create rule r as on insert to ruled do instead select set_config('app.who', 'rule', false);
+        grant all on all tables in schema public to other";
+    let statements = [
+        "select v from tells",
+        "select says('between')",
+        "select v from tells_again",
+        "select says('between')",
+        "select asks()",
+        "insert into given (i) values (1)",
+        "insert into held values (1)",
+        "set role other",
+        "select i from kept",
+        "reset role",
+        "select argued()",
+        "insert into ruled values (1)",
+    ];
+    agree(&[], code, &statements).await;
+    let domain = "create domain whose as int check (set_config('app.who', 'domain', false) is not null)";
+    agree(&[], domain, &["select says('before')", "select 3::whose"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_event_trigger_sets_is_followed() {
+    let code = "create function fires() returns event_trigger language plpgsql as
+          $$ begin perform set_config('app.who', tg_tag, false); end $$;
+        create event trigger fires on ddl_command_end execute function fires()";
+    let statements = [
+        "create temp table made (i int) on commit drop",
+        "select says('between')",
+        "comment on table t is 'a comment'",
+        "select says('between')",
+        "grant select on t to other",
+        "select says('between')",
+        "do $$ begin execute 'comment on table t is null'; end $$",
+        "select says('between')",
+        "select 1 as i into temp gone from t where false; drop table gone",
+    ];
+    agree(&[], code, &statements).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_code_set_is_rolled_back_with_its_transaction() {
     agree(
         &[],
@@ -299,6 +352,13 @@ async fn a_setting_whose_name_nobody_knows_keeps_its_server() {
     world.pair.query("select coalesce(current_setting('app.else', true), '')").await;
     assert!(rows(&admin, pin).await.is_empty());
     assert_eq!(rows(&world.other, SHOWN).await, world.fresh);
+    // Nor does code that was made in the same transaction.
+    let made = "create function named(k text) returns text language sql as $$ select set_config('app.' || k, 'x', false) $$";
+    for sql in ["begin", made, "select named('new')", "commit"] {
+        world.other.batch_execute(sql).await.unwrap();
+    }
+    assert_eq!(rows(&world.other, "select current_setting('app.new')").await, ["x"]);
+    world.other.batch_execute("discard all").await.unwrap();
     // A seed can be neither shown nor undone.
     world.pair.query("select setseed(0.25)").await;
     world.pair.query("select random()").await;

@@ -99,6 +99,20 @@ impl Code {
     }
 }
 
+/// An expression that users wrote into an object and that calls a function of the server's own: nothing in the catalogs
+/// depends on such a function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expression {
+    /// When it runs.
+    pub runs: Runs,
+    /// OID of the relation or function that it belongs to.
+    pub oid: u32,
+    /// The bare name of that.
+    pub name: String,
+    /// Its text.
+    pub source: String,
+}
+
 /// What runs a function, or a table with all that hangs on it, without being told to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Runs {
@@ -110,6 +124,8 @@ pub enum Runs {
     Writing,
     /// An operator, a cast or a type: anything may use it.
     Anything,
+    /// An event trigger: definitions fire it.
+    Event,
 }
 
 /// All of a database that may leave something in a session.
@@ -119,6 +135,7 @@ pub struct Leavers {
     read: HashMap<String, Leaves>,
     written: HashMap<String, Leaves>,
     anything: Option<Leaves>,
+    events: Option<Leaves>,
     /// Settings of the users' own that are named in such code.
     settings: BTreeSet<String>,
 }
@@ -145,6 +162,12 @@ impl Leavers {
     #[must_use]
     pub fn anything(&self) -> Option<Leaves> {
         self.anything
+    }
+
+    /// What a definition may leave, whatever it defines.
+    #[must_use]
+    pub fn events(&self) -> Option<Leaves> {
+        self.events
     }
 
     /// What a statement may leave that was not parsed, by what its words name.
@@ -184,6 +207,7 @@ impl Leavers {
             }
         }
         self.anything = self.anything.max(other.anything);
+        self.events = self.events.max(other.events);
         self.settings.extend(other.settings.iter().cloned());
     }
 }
@@ -203,25 +227,31 @@ pub struct Search<'a> {
     read: BTreeMap<u32, String>,
     written: BTreeMap<u32, String>,
     anything: bool,
+    events: bool,
+    settings: BTreeSet<String>,
 }
 
 impl<'a> Search<'a> {
     /// `None`: no code leaves that much.
     #[must_use]
-    pub fn new(codes: &'a [Code], level: Leaves) -> Option<Self> {
-        Self::from(codes, level, |code, _| code.leaves() >= Some(level), [])
+    pub fn new(codes: &'a [Code], expressions: &[Expression], level: Leaves) -> Option<Self> {
+        let found = expressions.iter().map(|one| (one, words::scan(&one.source)));
+        let ones: Vec<_> = found.filter(|(_, found)| found.leaves >= Some(level)).collect();
+        let reached = ones.iter().map(|(one, _)| (one.runs, one.oid, one.name.clone()));
+        let mut search = Self::from(codes, level, |code, _| code.leaves() >= Some(level), reached)?;
+        search.settings = ones.into_iter().flat_map(|(_, found)| found.settings).collect();
+        Some(search)
     }
 
-    /// The same for code that reads `pg_prepared_statements`, the relations `reading` among it; `None`: there is none.
+    /// The same for code that names one of these, what is `reading` them among it; `None`: there is none.
     #[must_use]
-    pub fn of_statements(
+    pub fn naming(
         codes: &'a [Code],
+        names: &[&str],
         reading: impl IntoIterator<Item = (Runs, u32, String)>,
     ) -> Option<Self> {
-        let names = |_: &Code, found: &Found| {
-            found.words.contains("pg_prepared_statements") || found.words.contains("pg_prepared_statement")
-        };
-        Self::from(codes, Leaves::Traces, names, reading)
+        let is_one = |_: &Code, found: &Found| names.iter().any(|name| found.words.contains(*name));
+        Self::from(codes, Leaves::Traces, is_one, reading)
     }
 
     fn from(
@@ -232,14 +262,19 @@ impl<'a> Search<'a> {
     ) -> Option<Self> {
         let codes: Vec<_> = codes.iter().map(|code| (code, words::scan(&code.source))).collect();
         let ones = codes.iter().filter(|(code, found)| is_one(code, found));
-        let functions = ones.map(|(code, _)| code.name.to_lowercase()).collect();
-        let (read, written) = (BTreeMap::new(), BTreeMap::new());
-        let mut search = Self { codes, level, functions, read, written, anything: false };
-        search.reached(reached);
-        if search.functions.is_empty() && search.read.is_empty() {
-            return None;
-        }
-        Some(search)
+        let functions: HashSet<String> = ones.map(|(code, _)| code.name.to_lowercase()).collect();
+        let mut search = Self {
+            codes,
+            level,
+            functions,
+            read: BTreeMap::new(),
+            written: BTreeMap::new(),
+            anything: false,
+            events: false,
+            settings: BTreeSet::new(),
+        };
+        let any = search.reached(reached);
+        (any || !search.functions.is_empty()).then_some(search)
     }
 
     /// The functions found, by their OIDs.
@@ -264,6 +299,7 @@ impl<'a> Search<'a> {
                 Runs::Reading => self.read.insert(oid, name.to_lowercase()).is_none(),
                 Runs::Writing => self.written.insert(oid, name.to_lowercase()).is_none(),
                 Runs::Anything => !std::mem::replace(&mut self.anything, true),
+                Runs::Event => !std::mem::replace(&mut self.events, true),
             };
         }
         self.follow_calls() || news
@@ -308,8 +344,12 @@ impl<'a> Search<'a> {
         for name in self.written.into_values() {
             raise(&mut found.written, name, self.level);
         }
+        found.settings.extend(self.settings);
         if self.anything {
             found.anything = found.anything.max(Some(self.level));
+        }
+        if self.events {
+            found.events = found.events.max(Some(self.level));
         }
     }
 }
@@ -326,7 +366,7 @@ mod tests {
     fn found(codes: &[Code]) -> Leavers {
         let mut leavers = Leavers::default();
         for level in Leaves::ALL {
-            if let Some(search) = Search::new(codes, level) {
+            if let Some(search) = Search::new(codes, &[], level) {
                 search.end(&mut leavers);
             }
         }
@@ -374,6 +414,34 @@ mod tests {
     }
 
     #[test]
+    fn an_expression_leaves_what_it_says_whenever_it_runs() {
+        let one = |runs, oid, name: &str, source: &str| {
+            let (name, source) = (name.to_owned(), source.to_owned());
+            Expression { runs, oid, name, source }
+        };
+        let expressions = [
+            one(Runs::Reading, 1, "seen", "CREATE RULE \"_RETURN\" AS SELECT set_config('a.b'::text, 'x'::text, false)"),
+            one(Runs::Writing, 2, "filled", "setseed((0.5)::double precision)"),
+            one(Runs::Function, 3, "argued", "x text DEFAULT set_config('c.d'::text, 'x'::text, true)"),
+            one(Runs::Anything, 0, "", "pg_advisory_lock("),
+            one(Runs::Function, 4, "sums", "set_config("),
+        ];
+        let codes = [code(5, "reads", "sql", "select * from seen")];
+        let mut leavers = Leavers::default();
+        for level in Leaves::ALL {
+            Search::new(&codes, &expressions, level).expect("one of each").end(&mut leavers);
+        }
+        assert_eq!(leavers.relation("seen", false), Some(Leaves::Traces));
+        assert_eq!(leavers.relation("filled", false), None);
+        assert_eq!(leavers.relation("filled", true), Some(Leaves::Forever));
+        assert_eq!(leavers.function("argued"), None, "over with the transaction");
+        assert_eq!(leavers.function("sums"), Some(Leaves::Nameless));
+        assert_eq!(leavers.function("reads"), Some(Leaves::Traces));
+        assert_eq!(leavers.anything(), Some(Leaves::Traces));
+        assert_eq!(leavers.settings_in("").into_iter().collect::<Vec<_>>(), ["a.b"]);
+    }
+
+    #[test]
     fn known_extensions_and_immutable_functions_in_c_leave_nothing() {
         let tidy = Code { extension: Some("pg_trgm".into()), ..code(1, "show_trgm", "c", "show_trgm") };
         assert_eq!(tidy.leaves(), None);
@@ -390,7 +458,7 @@ mod tests {
             code(2, "inserts", "sql", "insert into Noted values (1)"),
             code(3, "reads", "sql", "select * from other"),
         ];
-        let mut search = Search::new(&codes, Leaves::Traces).expect("one sets");
+        let mut search = Search::new(&codes, &[], Leaves::Traces).expect("one sets");
         assert_eq!(search.functions(), [1]);
         assert!(search.reached([(Runs::Writing, 77, "noted".to_owned())]));
         assert_eq!((search.functions(), search.relations()), (vec![1, 2], (vec![], vec![77])));

@@ -72,8 +72,10 @@ pub struct Catalog {
     pub leavers: Leavers,
     /// Functions and relations that read `pg_prepared_statements`.
     pub tell_statements: Leavers,
+    /// Functions and relations that ask `pg_listening_channels()`.
+    pub tell_channels: Leavers,
     /// Views, and tables with policies, that call a volatile function when they are read, other than those that are
-    /// [`HARMLESS`]; through other views too. By bare name in lower case.
+    /// [`HARMLESS`], or ask what only the primary can tell; through other views too. By bare name in lower case.
     pub restless: HashSet<String>,
     /// Whether code or an expression of the users' own names `currval()` or `lastval()`.
     pub tells_sequences: bool,
@@ -90,7 +92,7 @@ pub struct Relation {
     pub unique: Vec<Vec<String>>,
     /// For a view: the (schema, name) of every table it reads, through other views too.
     pub reads: Vec<(String, String)>,
-    /// UNLOGGED, or a view that reads such a table: a replica cannot answer.
+    /// UNLOGGED, a sequence, or a view that reads such a table: a replica cannot answer.
     pub unlogged: bool,
     /// Has row triggers, rules or foreign keys whose effect may reach other rows.
     pub has_triggers: bool,
@@ -152,7 +154,8 @@ pub struct Collation {
 /// A function, procedure or aggregate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Function {
-    /// The most volatile of all that share the name.
+    /// The most volatile of all that share the name; volatile, whatever they say, if their code does what only a
+    /// primary can.
     pub volatility: Volatility,
     /// What it is; an aggregate or window function wins over a plain one of the same name.
     pub kind: FunctionKind,

@@ -78,11 +78,22 @@ pub fn of_name(name: &str) -> Option<Leaves> {
     }
 }
 
+/// What a text may leave if it is run as code.
+#[must_use]
+pub fn of_text(text: &str) -> Option<Leaves> {
+    scan(text).leaves
+}
+
 /// Whether code with these words, in a language of its own or SQL, may ask what was drawn from a sequence: by name, or in
 /// a text that it runs.
 pub(super) fn tell_sequences(words: &BTreeSet<String>, is_sql: bool) -> bool {
     let any = |names: &[&str]| names.iter().any(|name| words.contains(*name));
     any(&["currval", "lastval"]) || any(RUN_TEXT) || !is_sql && any(&["execute"])
+}
+
+/// The words of a piece of code, in lower case.
+pub(super) fn of(source: &str) -> BTreeSet<String> {
+    scan(source).words
 }
 
 /// Whether code in a language of its own uses the memory that all functions of the session share.
@@ -112,6 +123,8 @@ pub(super) fn scan(source: &str) -> Found {
             "u" if source.get(token.end()..).is_some_and(|rest| rest.starts_with("&\"")) => {
                 Some(Leaves::Nameless)
             }
+            // A library stays loaded.
+            "load" if tokens.get(at + 1).is_some_and(|t| t.text == "'") => Some(Leaves::Forever),
             word => of_name(word),
         };
         found.leaves = found.leaves.max(said);
@@ -275,7 +288,7 @@ mod tests {
 
     #[test]
     fn settings_are_found_where_a_command_begins_and_in_calls() {
-        use Leaves::{Nameless, Traces};
+        use Leaves::{Forever, Nameless, Traces};
         for (source, leaves, names) in [
             ("begin update t set a = 1 where x; end", None, ""),
             ("begin update only s.t as x set a.b = 1; end", None, ""),
@@ -310,6 +323,7 @@ mod tests {
             ("select set_config('a.b'::text, v, false) AS set_config", Some(Traces), "a.b"),
             ("select set_config /* ( */ (k, v, false)", Some(Nameless), ""),
             ("plpy.execute(\"set a.b = 1\")", Some(Traces), "a.b"),
+            ("begin load 'auto_explain'; end", Some(Forever), ""),
         ] {
             let found = scan(source);
             let settings: Vec<_> = found.settings.into_iter().collect();

@@ -5,8 +5,16 @@ use std::collections::HashMap;
 
 use tokio_postgres::Row;
 
-use crate::catalog::{Catalog, Code, Function, FunctionKind, HARMLESS, Leaves, Runs, Search, Volatility};
+use super::expressions::{self, Own};
+use crate::catalog::{
+    Catalog, Code, Function, FunctionKind, Leaves, RelationKind, Restless, Runs, Search, Volatility,
+};
 use crate::pool::{ControlError, ControlPool};
+
+/// What tells of prepared statements.
+const STATEMENTS: &[&str] = &["pg_prepared_statements", "pg_prepared_statement"];
+/// What tells of channels listened to.
+const CHANNELS: &[&str] = &["pg_listening_channels"];
 
 /// Bodies in SQL that were parsed when the function was made exist since PostgreSQL 14.
 const PARSED_BODIES: u32 = 140_000;
@@ -64,80 +72,59 @@ const REACHED: &str = "WITH f AS (SELECT pg_catalog.unnest('{F}'::oid[]) AS oid)
        d.classid IN ('pg_catalog.pg_operator'::regclass, 'pg_catalog.pg_cast'::regclass, \
          'pg_catalog.pg_type'::regclass, 'pg_catalog.pg_amproc'::regclass) \
        OR d.classid = 'pg_catalog.pg_constraint'::regclass \
-         AND EXISTS (SELECT FROM pg_catalog.pg_constraint x WHERE x.oid = d.objid AND x.contypid <> 0))";
+         AND EXISTS (SELECT FROM pg_catalog.pg_constraint x WHERE x.oid = d.objid AND x.contypid <> 0)) \
+     UNION SELECT 'e', 0::oid, '' FROM pg_catalog.pg_event_trigger e \
+       WHERE e.evtenabled <> 'D' AND e.evtfoid IN (SELECT oid FROM f)";
 
-/// What the expressions of users' own objects do, a letter each, with the relation whose reading does it:
-/// `s`, some expression calls `currval` (OID 1575) or `lastval` (2559); `p`, a relation reads `pg_prepared_statements` or
-/// calls `pg_prepared_statement` (2510); `v`, it calls a volatile function, itself or through views. Nobody depends on what
-/// is pinned, so the trees themselves are looked into; a user's object has an OID from 16384 on.
-const TOLD: &str = "WITH RECURSIVE trees(rel, reads, tree) AS MATERIALIZED ( \
-       SELECT ev_class, ev_type = '1', ev_action::text || coalesce(ev_qual::text, '') FROM pg_catalog.pg_rewrite \
-         WHERE ev_class >= 16384 \
-       UNION ALL SELECT polrelid, true, concat(polqual::text, polwithcheck::text) FROM pg_catalog.pg_policy \
-       UNION ALL SELECT 0, false, adbin::text FROM pg_catalog.pg_attrdef WHERE adrelid >= 16384 \
-       UNION ALL SELECT 0, false, conbin::text FROM pg_catalog.pg_constraint WHERE oid >= 16384 \
-       UNION ALL SELECT 0, false, typdefaultbin::text FROM pg_catalog.pg_type WHERE oid >= 16384 \
-       UNION ALL SELECT 0, false, tgqual::text FROM pg_catalog.pg_trigger WHERE oid >= 16384), \
-     told AS (SELECT rel, tree LIKE '%:funcid 1575 %' OR tree LIKE '%:funcid 2559 %' AS sequences, \
-         tree LIKE '%:funcid 2510 %' OR tree LIKE '%:relid ' || 'pg_catalog.pg_prepared_statements'::regclass::oid || ' %' \
-           AS statements, \
-         reads AND tree ~ (SELECT ':funcid (' || pg_catalog.string_agg(p.oid::text, '|') || ') ' \
-           FROM pg_catalog.pg_proc p WHERE p.oid < 16384 AND p.provolatile = 'v' AND p.proname <> ALL ('{HARMLESS}')) \
-           AS restless FROM trees), \
-     by_users(classid, objid) AS (SELECT d.classid, d.objid FROM pg_catalog.pg_depend d \
-       JOIN pg_catalog.pg_proc p ON p.oid = d.refobjid AND p.provolatile = 'v' AND p.proname <> ALL ('{HARMLESS}') \
-       WHERE d.refclassid = 'pg_catalog.pg_proc'::regclass \
-         AND d.classid IN ('pg_catalog.pg_rewrite'::regclass, 'pg_catalog.pg_policy'::regclass)), \
-     restless(oid) AS ( \
-       SELECT rel FROM told WHERE restless \
-       UNION SELECT x.ev_class FROM by_users u JOIN pg_catalog.pg_rewrite x ON x.oid = u.objid AND x.ev_type = '1' \
-         WHERE u.classid = 'pg_catalog.pg_rewrite'::regclass \
-       UNION SELECT x.polrelid FROM by_users u JOIN pg_catalog.pg_policy x ON x.oid = u.objid \
-         WHERE u.classid = 'pg_catalog.pg_policy'::regclass \
-       UNION SELECT x.ev_class FROM restless \
-         JOIN pg_catalog.pg_class c ON c.oid = restless.oid AND c.relkind <> 'm' \
-         JOIN pg_catalog.pg_depend d ON d.refobjid = c.oid \
-           AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.classid = 'pg_catalog.pg_rewrite'::regclass \
-         JOIN pg_catalog.pg_rewrite x ON x.oid = d.objid AND x.ev_type = '1') \
-     SELECT 's', 0::oid, '' WHERE EXISTS (SELECT FROM told WHERE sequences) \
-     UNION ALL SELECT 'p', c.oid, c.relname::text FROM told JOIN pg_catalog.pg_class c ON c.oid = told.rel WHERE told.statements \
-     UNION ALL SELECT 'v', c.oid, c.relname::text FROM restless r JOIN pg_catalog.pg_class c ON c.oid = r.oid \
-       WHERE c.relkind <> 'm'";
-
-/// Reads all functions, and finds those that may leave something in a session.
+/// Reads all functions, and finds those that may leave something in a session, and what else they do.
 pub(super) async fn read(pool: &ControlPool, catalog: &mut Catalog) -> Result<(), ControlError> {
-    let mut codes = Vec::new();
+    let (mut all, mut codes, mut own) = (Vec::new(), Vec::new(), Vec::new());
     for row in pool.query(&functions(catalog.server_version_num)).await? {
         let function = function(&row)?;
-        let name: String = row.try_get(0)?;
+        let (oid, name): (u32, String) = (row.try_get(6)?, row.try_get(0)?);
         if function.is_user {
             codes.push(Code {
-                oid: row.try_get(6)?,
+                oid,
                 name: name.clone(),
                 language: row.try_get(7)?,
                 volatility: function.volatility,
                 extension: row.try_get(8)?,
                 source: function.source.clone(),
             });
+        } else {
+            own.push(Own { oid, name: name.clone(), volatility: function.volatility });
+        }
+        all.push((oid, name, function));
+    }
+    let sequences = catalog.relations.iter().filter(|(_, r)| r.kind == RelationKind::Sequence);
+    let volatile = own.iter().filter(|f| f.is_restless() && f.volatility == Volatility::Volatile);
+    let names = sequences.map(|((_, name), _)| name.to_lowercase()).chain(volatile.map(|f| f.name.clone()));
+    let mut restless = Restless::new(&codes, names);
+    let told = loop {
+        let told = expressions::read(pool, &own, restless.functions()).await?;
+        if !restless.relations(told.restless.iter().cloned()) {
+            break told;
+        }
+    };
+    for (oid, name, mut function) in all {
+        if restless.functions().contains(&oid) {
+            function.volatility = Volatility::Volatile;
         }
         add(&mut catalog.functions, name, function);
     }
-    catalog.tells_sequences = codes.iter().any(Code::tells_sequences);
-    let mut statements = Vec::new();
-    for row in pool.query(&TOLD.replace("{HARMLESS}", &format!("{{{}}}", HARMLESS.join(",")))).await? {
-        let (oid, name): (u32, String) = (row.try_get(1)?, row.try_get(2)?);
-        match row.try_get(0)? {
-            "s" => catalog.tells_sequences = true,
-            "p" => statements.push((Runs::Reading, oid, name)),
-            _ => drop(catalog.restless.insert(name.to_lowercase())),
+    catalog.restless = told.restless;
+    catalog.tells_sequences = told.sequences || codes.iter().any(Code::tells_sequences);
+    for (names, reading, found) in [
+        (STATEMENTS, told.statements, &mut catalog.tell_statements),
+        (CHANNELS, told.channels, &mut catalog.tell_channels),
+    ] {
+        if let Some(mut search) = Search::naming(&codes, names, reading) {
+            while search.reached(reached(pool, &search).await?) {}
+            search.end(found);
         }
     }
-    if let Some(mut search) = Search::of_statements(&codes, statements) {
-        while search.reached(reached(pool, &search).await?) {}
-        search.end(&mut catalog.tell_statements);
-    }
     for level in Leaves::ALL {
-        let Some(mut search) = Search::new(&codes, level) else { break };
+        let Some(mut search) = Search::new(&codes, &told.leaving, level) else { break };
         while search.reached(reached(pool, &search).await?) {}
         search.end(&mut catalog.leavers);
     }
@@ -156,15 +143,20 @@ async fn reached(pool: &ControlPool, search: &Search<'_>) -> Result<Vec<(Runs, u
         .replace("{W}", &list(&written));
     let mut found = Vec::new();
     for row in pool.query(&sql).await? {
-        let runs = match row.try_get(0)? {
-            "f" => Runs::Function,
-            "r" => Runs::Reading,
-            "w" => Runs::Writing,
-            _ => Runs::Anything,
-        };
-        found.push((runs, row.try_get(1)?, row.try_get(2)?));
+        found.push((runs(row.try_get(0)?), row.try_get(1)?, row.try_get(2)?));
     }
     Ok(found)
+}
+
+/// What a letter stands for.
+pub(super) fn runs(letter: &str) -> Runs {
+    match letter {
+        "f" => Runs::Function,
+        "r" => Runs::Reading,
+        "w" => Runs::Writing,
+        "e" => Runs::Event,
+        _ => Runs::Anything,
+    }
 }
 
 fn function(row: &Row) -> Result<Function, ControlError> {

@@ -5,6 +5,7 @@ mod aside; // long-lived connections beside the pools
 mod choose; // which server answers
 mod code; // functions, and what runs them unasked
 mod error; // why no server can be had
+mod expressions; // what users' expressions do
 mod health; // probes
 mod leased; // a connection on loan
 mod lookup; // users that only the servers know

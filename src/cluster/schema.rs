@@ -29,7 +29,7 @@ const HEAD: &str = "SELECT pg_catalog.current_setting('server_version_num')::int
      pg_catalog.array_to_string(pg_catalog.current_schemas(false), E'\\n')";
 
 const RELATIONS: &str = "SELECT n.nspname::text, c.relname::text, c.relkind::text, \
-     (c.relhastriggers OR c.relhasrules) AND c.relkind IN ('r','p'), c.relpersistence = 'u' \
+     (c.relhastriggers OR c.relhasrules) AND c.relkind IN ('r','p'), c.relpersistence = 'u' OR c.relkind = 'S' \
      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
      WHERE c.relkind IN ('r','p','v','m','f','S') AND c.relpersistence <> 't' \
        AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'";
@@ -145,6 +145,7 @@ impl Cluster {
         for (_, other) in &others {
             catalog.leavers.join(&other.leavers); // functions may be others there
             catalog.tell_statements.join(&other.tell_statements);
+            catalog.tell_channels.join(&other.tell_channels);
             catalog.tells_sequences |= other.tells_sequences;
             catalog.restless.extend(other.restless.iter().cloned());
         }

@@ -85,6 +85,20 @@ pub fn databases_to_leave(text: &[u8]) -> Vec<String> {
     name.into_iter().chain([template]).collect()
 }
 
+/// Whether a statement changes what sessions begin with: `ALTER ROLE … SET`, `ALTER DATABASE … SET` and their like.
+#[must_use]
+pub fn changes_beginnings(text: &[u8]) -> bool {
+    let mut words = Words::new(text, false);
+    if !words.eat("alter") || words.eat_any(&["role", "user", "database"]).is_none() {
+        return false;
+    }
+    words.name();
+    if words.eat_all(&["in", "database"]) {
+        words.name();
+    }
+    words.eat("reset") || words.eat("set") && !words.sees("tablespace")
+}
+
 /// CREATE, the first word taken.
 fn create(words: &mut Words<'_>) -> Lexical {
     let construct = phrase("create", words);
@@ -137,6 +151,21 @@ fn maintenance(first: &str, words: &mut Words<'_>) -> Lexical {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_changes_the_beginning_of_sessions_is_told() {
+        for (text, wanted) in [
+            ("alter role app set work_mem = '1MB'", true),
+            ("ALTER USER ALL IN DATABASE x RESET ALL", true),
+            ("/* x */ alter database \"d b\" set work_mem to default", true),
+            ("alter database d set tablespace t", false),
+            ("alter role app password 'set'", false),
+            ("alter role set rename to reset", false),
+            ("alter table t set logged", false),
+        ] {
+            assert_eq!(changes_beginnings(text.as_bytes()), wanted, "{text}");
+        }
+    }
 
     #[test]
     fn statements_name_the_databases_that_must_be_left() {

@@ -44,7 +44,7 @@ mod lexical_tests;
 #[cfg(test)]
 mod router_tests;
 
-pub use self::ddl::databases_to_leave;
+pub use self::ddl::{changes_beginnings, databases_to_leave};
 pub use self::filter::{FilterError, Fragment, condition, order, quoted};
 pub use self::prepared::{Argument, Prepared, filled_by, prepared};
 pub use self::set_config::names_of_list;

@@ -139,16 +139,18 @@ impl Work {
         } else {
             leaves
         };
+        let leaves = leaves.max(leavers.events().filter(|_| may_define(&kind, &text)));
         alone.pin = Pin::joined(alone.pin, leaves.map(Pin::from));
         let mut asked = asked_in(&text);
         asked.prepared |= ground.catalog.tell_statements.named_in(&text).is_some();
+        asked.channels |= ground.catalog.tell_channels.named_in(&text).is_some();
         alone.asks = if fills_table(&text) {
             asked
         } else if kind == Kind::Ddl {
             Asks::default() // it only names what is to run later
         } else {
             // What a block of code tells it may have drawn itself.
-            Asks { channels: false, undrawn: false, ..asked }
+            Asks { undrawn: false, ..asked }
         };
         (kind, Course::Decided { alone, target })
     }
@@ -238,6 +240,15 @@ impl Work {
 fn fills_table(text: &str) -> bool {
     let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
     words.take(5).any(|word| word.eq_ignore_ascii_case("table"))
+}
+
+/// Whether a statement may fire event triggers.
+fn may_define(kind: &Kind, text: &str) -> bool {
+    let fires = |word: &str| {
+        ["comment", "create", "do", "call", "refresh", "reindex"].iter().any(|w| word.eq_ignore_ascii_case(w))
+    };
+    let mut words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    *kind == Kind::Ddl || words.any(fires)
 }
 
 /// What a text asks, by its words.

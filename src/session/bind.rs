@@ -97,6 +97,9 @@ impl Client {
         if matches!(parsed.kind(), Kind::Commit { .. }) && !self.is_open_failed() && self.must_hear_ahead() {
             return Ok(Fed::Until(Step::HearAhead));
         }
+        if !self.is_open_failed() {
+            self.may_be_prepared(std::slice::from_ref(parsed)).map_err(|e| e.report())?;
+        }
         if matches!(route.target, Target::Fanout(_))
             && self.txn.is_none()
             && let Some(step) = self.check_before_fanout().map_err(|e| e.report())?

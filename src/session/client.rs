@@ -19,6 +19,7 @@ use super::proxy::Proxy;
 use super::served::Served;
 use super::txn::Txn;
 use super::vars::Vars;
+use crate::catalog::Leaves;
 use crate::cluster::{Leased, UserPools};
 use crate::config::{Config, User};
 use crate::exec::Exchange;
@@ -145,6 +146,10 @@ pub(super) struct Turn {
     pub(super) read_schema: bool,
     /// … and what made it so ran more than is known of it.
     pub(super) runs_more: bool,
+    /// … and changed what sessions begin with.
+    pub(super) renews: bool,
+    /// What the code that the transaction has made may leave, if that is more than can be asked for.
+    pub(super) makes: Option<Leaves>,
     /// The catalogs could not be read: what is known of them must do.
     pub(super) unread: bool,
     /// The catalogs were read again for a table they did not have.
@@ -240,6 +245,8 @@ impl Turn {
             new_pins: _,
             read_schema: _,
             runs_more: _,
+            renews: _,
+            makes: _,
             unread,
             doubt: _,
             settings: _,

@@ -253,6 +253,26 @@ impl Client {
         Flow::Continue
     }
 
+    /// PREPARE TRANSACTION of one that listens fails: the server that would say so knows nothing of it.
+    pub(super) fn may_be_prepared(&mut self, statements: &[Statement]) -> Result<(), RouteError> {
+        if !statements.iter().any(|s| matches!(s.kind(), Kind::TwoPhase)) || !self.hears_by_hub() {
+            return Ok(());
+        }
+        let mut hears = !self.txn.is_none() && self.intents().is_any();
+        for statement in statements {
+            hears |= intent_of(statement.kind()).is_some();
+            if hears && matches!(statement.kind(), Kind::TwoPhase) {
+                return Err(RouteError::Sql {
+                    code: SqlState::FEATURE_NOT_SUPPORTED,
+                    message: "cannot PREPARE a transaction that has executed LISTEN, UNLISTEN, or NOTIFY".into(),
+                    detail: None,
+                    hint: None,
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// What a server runs, in a text of several, where the client listens: its own session never does, so UNLISTEN
     /// changes nothing there. And the tag to be shown.
     pub(super) fn unheard(&self, kind: &Kind) -> Option<(String, &'static str)> {

@@ -282,7 +282,7 @@ impl Client {
             self.vars = saved;
             self.turn.touched = true;
         }
-        (self.turn.read_schema, self.turn.runs_more) = (false, false);
+        (self.turn.read_schema, self.turn.runs_more, self.turn.renews) = (false, false, false);
         self.ended(chain);
     }
 

@@ -125,8 +125,13 @@ impl Client {
         if !spoiled || self.is_kept() {
             self.give_back(server);
         } // else it is still dirty: closed
+        self.turn.makes = None;
+        let renews = std::mem::take(&mut self.turn.renews);
         if self.turn.read_schema {
             Box::pin(self.note_ddl()).await;
+            if renews {
+                self.proxy.renew_servers(); // replicas have heard of it meanwhile
+            }
         }
     }
 

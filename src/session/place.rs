@@ -7,10 +7,12 @@ use super::feed::Step;
 use super::join::Joined;
 use super::local::aborted;
 use super::txn::Txn;
+use crate::catalog::{Leaves, leaves_by_text};
 use crate::cluster::Need;
 use crate::exec::Expect;
 use crate::route::{
-    Access, Kind, Pin, Route, RouteError, SetParameter, Statement, Target, Verb, databases_to_leave,
+    Access, Kind, Pin, Route, RouteError, SetParameter, Statement, Target, Verb, changes_beginnings,
+    databases_to_leave,
 };
 use crate::shard::ShardId;
 use crate::wire::FrontendWriter;
@@ -157,6 +159,9 @@ impl Client {
         self.note_doubt((statement, text), route.pin);
         if matches!(statement.kind(), Kind::Ddl) {
             self.turn.runs_more |= !only_defines(text);
+            self.turn.renews |= changes_beginnings(text);
+            let made = leaves_by_text(&String::from_utf8_lossy(text));
+            self.turn.makes = self.turn.makes.max(made.filter(|made| *made > Leaves::Traces));
             let names = databases_to_leave(text);
             if !names.is_empty() {
                 self.proxy.leave_databases(names);
@@ -165,6 +170,9 @@ impl Client {
         let pin = route.pin.filter(|pin| pin.is_cause());
         if route.verb == Verb::Other && matches!(pin, Some(Pin::SetConfig | Pin::Other)) {
             self.pinned_by(pin); // code may commit and then fail
+        }
+        if self.turn.makes.is_some() && matches!(statement.kind(), Kind::Query | Kind::SqlPrepare) {
+            self.pinned_by(self.turn.makes.map(Pin::from)); // the catalogs do not have it yet
         }
         let plain = matches!(statement.kind(), Kind::Query | Kind::CopyIn | Kind::Empty | Kind::Show(_));
         if plain && pin.is_none() {

@@ -126,6 +126,9 @@ impl Client {
             self.turn.stash = Some(Box::new(Stash { statements, route }));
             return Ok(Fed::Until(Step::HearAlso(ahead)));
         }
+        if !self.is_open_failed() {
+            self.may_be_prepared(&statements)?;
+        }
         if let Some(step) = self.place(&route)? {
             self.turn.stash = Some(Box::new(Stash { statements, route }));
             return Ok(Fed::Until(step));

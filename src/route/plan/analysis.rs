@@ -14,7 +14,7 @@ use super::names::{self, Found};
 use super::operands::Ordinals;
 use super::output::Out;
 use super::survey::{Call, Survey};
-use crate::catalog::{Column, Relation, RelationKind};
+use crate::catalog::{Column, Relation, RelationKind, relation_of_server};
 use crate::route::{Access, RouteError};
 use crate::shard::{KeyColumn, KeyType, Map, Placement, ShardId, TableName};
 use crate::wire::SqlState;
@@ -181,6 +181,7 @@ impl<'a> Analysis<'a> {
         match names::relation(&parts, &self.ctx) {
             Found::Known(table, relation) => self.known(table, relation, usage),
             Found::System => {
+                self.primary_only |= parts.last().is_some_and(|name| relation_of_server(name));
                 self.pins.push((self.ctx.map.default_shard, "the system catalogs".to_owned()));
                 Table::default()
             }

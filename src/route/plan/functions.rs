@@ -2,7 +2,7 @@
 //! Must not know syntax, tables or keys.
 
 use super::survey::Call;
-use crate::catalog::{Catalog, Function, FunctionKind, HARMLESS, Volatility, leaves_by_name};
+use crate::catalog::{Catalog, Function, FunctionKind, HARMLESS, Volatility, function_of_server, leaves_by_name};
 use crate::route::{Access, Asks, Pin};
 
 /// The function behind the view `pg_prepared_statements`.
@@ -177,7 +177,8 @@ pub(super) fn effect(call: &Call, catalog: &Catalog) -> Effect {
     if is_theirs(function) {
         let pin = catalog.leavers.function(name).map(Pin::from);
         let prepared = catalog.tell_statements.function(name).is_some();
-        return Effect { pin, asks: Asks { prepared, ..Asks::default() }, ..by_volatility(function) };
+        let channels = catalog.tell_channels.function(name).is_some();
+        return Effect { pin, asks: Asks { prepared, channels, ..Asks::default() }, ..by_volatility(function) };
     }
     match name {
         "nextval" | "setval" => Effect { access: Access::Write, homed: true, ..none },
@@ -209,7 +210,10 @@ pub(super) fn effect(call: &Call, catalog: &Catalog) -> Effect {
         // They may assign a transaction id, which a replica cannot.
         "txid_current" | "pg_current_xact_id" => Effect { binds: true, ..primary },
         // A herd as one server is never in recovery, whichever replica would have answered.
-        "current_setting" | "pg_is_in_recovery" => primary,
+        "current_setting" => primary,
+        _ if function_of_server(name) && function.volatility != Volatility::Volatile => {
+            Effect { homed: true, ..primary }
+        }
         _ if HARMLESS.contains(&name) => none,
         _ => {
             let pin = leaves_by_name(name).map(Pin::from);

@@ -15,6 +15,7 @@ use super::scope::Ctes;
 use super::survey::Survey;
 use super::{Context, Keyed, Obstacle, Plan, rewrite};
 use crate::route::lex::LiteralAt;
+use crate::catalog::Leavers;
 use crate::route::{Access, Asks, Pin, Route, RouteError, Target, Verb};
 use crate::shard::{Map, PartitionId, Placement, ShardSet};
 
@@ -121,9 +122,11 @@ impl Analysis<'_> {
         let leavers = &self.ctx.catalog.leavers;
         let tables = self.survey.tables.iter().filter_map(|name| leavers.relation(name, writes));
         pin = Pin::joined(pin, tables.max().max(leavers.anything()).map(Pin::from));
+        pin = Pin::joined(pin, self.survey.into.and(leavers.events()).map(Pin::from));
         let (mut asks, mut binds, mut homed) = (Asks::default(), false, restless);
-        let tellers = &self.ctx.catalog.tell_statements;
-        asks.prepared = self.survey.tables.iter().any(|name| tellers.relation(name, true).is_some());
+        let reads_one =
+            |tellers: &Leavers| self.survey.tables.iter().any(|name| tellers.relation(name, true).is_some());
+        (asks.prepared, asks.channels) = (reads_one(&catalog.tell_statements), reads_one(&catalog.tell_channels));
         for call in &self.survey.calls {
             let effect = functions::effect(call, self.ctx.catalog);
             access = match (access, effect.access) {
