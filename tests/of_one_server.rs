@@ -53,14 +53,18 @@ async fn what_tells_of_a_server_is_the_primarys_to_answer() {
         ("select count(*) from asked where locktype = 'advisory'", "1"),
         ("select counts() > 0", "t"),
         ("select n > 0 from sums", "t"),
-        ("select count(*) from pg_stat_activity where usename = 'app' and backend_type = 'client backend' and pid = pg_backend_pid()", "1"),
+        (
+            "select count(*) from pg_stat_activity where usename = 'app' and backend_type = 'client backend' and pid = pg_backend_pid()",
+            "1",
+        ),
         ("select inet_server_port() <> {replica}", "t"),
         ("select pg_last_wal_replay_lsn() is null", "t"),
     ] {
         let sql = sql.replace("{replica}", &replica.to_string());
         assert_eq!(rows(&other, &sql).await, [want], "{sql}");
     }
-    let (admin, at_replicas) = (front.admin().await, "select count(*) from pgherd.latency where role = 'replica'");
+    let (admin, at_replicas) =
+        (front.admin().await, "select count(*) from pgherd.latency where role = 'replica'");
     assert_eq!(rows(&admin, at_replicas).await, ["0"]);
     // All else is still read there.
     rows(&other, "select i from t").await;

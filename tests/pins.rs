@@ -104,7 +104,8 @@ async fn a_server_is_kept_until_its_cause_is_gone() {
         (&["do $$ begin load 'plpgsql'; end $$"], "session state"),
         (&["discard all"], ""),
     ] {
-        let make = "create aggregate setall(text, boolean) (sfunc = set_config, stype = text, initcond = 'a.b')";
+        let make =
+            "create aggregate setall(text, boolean) (sfunc = set_config, stype = text, initcond = 'a.b')";
         drop(client.simple_query(make).await);
         after(&front, &admin, &client, script, want).await;
     }

@@ -420,7 +420,12 @@ mod tests {
             Expression { runs, oid, name, source }
         };
         let expressions = [
-            one(Runs::Reading, 1, "seen", "CREATE RULE \"_RETURN\" AS SELECT set_config('a.b'::text, 'x'::text, false)"),
+            one(
+                Runs::Reading,
+                1,
+                "seen",
+                "CREATE RULE \"_RETURN\" AS SELECT set_config('a.b'::text, 'x'::text, false)",
+            ),
             one(Runs::Writing, 2, "filled", "setseed((0.5)::double precision)"),
             one(Runs::Function, 3, "argued", "x text DEFAULT set_config('c.d'::text, 'x'::text, true)"),
             one(Runs::Anything, 0, "", "pg_advisory_lock("),

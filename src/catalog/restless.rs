@@ -51,9 +51,8 @@ impl Restless {
     fn follow(&mut self) {
         loop {
             let (names, before) = (&self.names, self.calm.len());
-            let is_one = |word: &String| {
-                names.contains(word) || function_of_server(word) || relation_of_server(word)
-            };
+            let is_one =
+                |word: &String| names.contains(word) || function_of_server(word) || relation_of_server(word);
             let (new, calm) = std::mem::take(&mut self.calm)
                 .into_iter()
                 .partition(|(_, _, words): &(u32, String, BTreeSet<String>)| words.iter().any(is_one));

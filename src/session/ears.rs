@@ -264,7 +264,8 @@ impl Client {
             if hears && matches!(statement.kind(), Kind::TwoPhase) {
                 return Err(RouteError::Sql {
                     code: SqlState::FEATURE_NOT_SUPPORTED,
-                    message: "cannot PREPARE a transaction that has executed LISTEN, UNLISTEN, or NOTIFY".into(),
+                    message: "cannot PREPARE a transaction that has executed LISTEN, UNLISTEN, or NOTIFY"
+                        .into(),
                     detail: None,
                     hint: None,
                 });

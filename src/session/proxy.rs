@@ -248,7 +248,7 @@ impl Proxy {
     /// Forgets those databases that can be left; says whether none remains.
     /// Sessions of servers begin otherwise than they did: with a role's or a database's other settings.
     pub(super) fn renew_servers(&self) {
-        self.served.lock().values().for_each(|served| served.cluster.reconnect());
+        self.served.lock().values().for_each(|served| served.renew_servers());
     }
 
     fn left_behind(&self, names: &mut Vec<String>) -> bool {

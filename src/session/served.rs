@@ -80,6 +80,12 @@ impl Served {
         Self { cluster, hub, plans, router: ArcSwapOption::empty(), reports: Mutex::default() }
     }
 
+    /// Servers' sessions begin otherwise from now on.
+    pub(super) fn renew_servers(&self) {
+        self.reports.lock().clear();
+        self.cluster.reconnect();
+    }
+
     /// The same database after a reload, with another cluster or number of plans: who listens goes on listening.
     pub(super) fn succeeded_by(&self, cluster: Arc<Cluster>, plans: usize) -> Self {
         Self { hub: self.hub.clone(), ..Self::new(cluster, plans) }

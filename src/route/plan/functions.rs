@@ -2,7 +2,9 @@
 //! Must not know syntax, tables or keys.
 
 use super::survey::Call;
-use crate::catalog::{Catalog, Function, FunctionKind, HARMLESS, Volatility, function_of_server, leaves_by_name};
+use crate::catalog::{
+    Catalog, Function, FunctionKind, HARMLESS, Volatility, function_of_server, leaves_by_name,
+};
 use crate::route::{Access, Asks, Pin};
 
 /// The function behind the view `pg_prepared_statements`.
@@ -178,7 +180,11 @@ pub(super) fn effect(call: &Call, catalog: &Catalog) -> Effect {
         let pin = catalog.leavers.function(name).map(Pin::from);
         let prepared = catalog.tell_statements.function(name).is_some();
         let channels = catalog.tell_channels.function(name).is_some();
-        return Effect { pin, asks: Asks { prepared, channels, ..Asks::default() }, ..by_volatility(function) };
+        return Effect {
+            pin,
+            asks: Asks { prepared, channels, ..Asks::default() },
+            ..by_volatility(function)
+        };
     }
     match name {
         "nextval" | "setval" => Effect { access: Access::Write, homed: true, ..none },

@@ -14,8 +14,8 @@ use super::place::stored;
 use super::scope::Ctes;
 use super::survey::Survey;
 use super::{Context, Keyed, Obstacle, Plan, rewrite};
-use crate::route::lex::LiteralAt;
 use crate::catalog::Leavers;
+use crate::route::lex::LiteralAt;
 use crate::route::{Access, Asks, Pin, Route, RouteError, Target, Verb};
 use crate::shard::{Map, PartitionId, Placement, ShardSet};
 
@@ -126,7 +126,8 @@ impl Analysis<'_> {
         let (mut asks, mut binds, mut homed) = (Asks::default(), false, restless);
         let reads_one =
             |tellers: &Leavers| self.survey.tables.iter().any(|name| tellers.relation(name, true).is_some());
-        (asks.prepared, asks.channels) = (reads_one(&catalog.tell_statements), reads_one(&catalog.tell_channels));
+        (asks.prepared, asks.channels) =
+            (reads_one(&catalog.tell_statements), reads_one(&catalog.tell_channels));
         for call in &self.survey.calls {
             let effect = functions::effect(call, self.ctx.catalog);
             access = match (access, effect.access) {
