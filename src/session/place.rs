@@ -159,7 +159,7 @@ impl Client {
         self.note_doubt((statement, text), route.pin);
         if matches!(statement.kind(), Kind::Ddl) {
             self.turn.runs_more |= !only_defines(text);
-            self.turn.renews |= changes_beginnings(text);
+            self.turn.renews |= changes_beginnings(text.get(statement.span.clone()).unwrap_or(text));
             let made = leaves_by_text(&String::from_utf8_lossy(text));
             self.turn.makes = self.turn.makes.max(made.filter(|made| *made > Leaves::Traces));
             let names = databases_to_leave(text);
