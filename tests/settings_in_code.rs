@@ -232,7 +232,9 @@ async fn what_expressions_set_without_any_code_of_users_is_followed_too() {
           language sql as 'select v';
         create table told (i int); create trigger told before insert on told for each row
           when (set_config('app.who', 'when', false) is not null) execute function suppress_redundant_updates_trigger();
-        create table ruled (i int); create rule r as on insert to ruled do instead select set_config('app.who', 'rule', false);
+        create function dotted(plain) returns text language plpgsql as
+          $$ begin perform set_config('app.who', 'dotted', false); return 'x'; end $$;
+        insert into plain values (1); create table ruled (i int); create rule r as on insert to ruled do instead select set_config('app.who', 'rule', false);
         grant all on all tables in schema public to other";
     let statements = [
         "select v from tells",
@@ -247,6 +249,13 @@ async fn what_expressions_set_without_any_code_of_users_is_followed_too() {
         "reset role",
         "select argued()",
         "insert into ruled values (1)",
+        "table tells",
+        "select says('between')",
+        "table tells_again order by v",
+        "select says('between')",
+        "select p.dotted from plain p",
+        "select says('between')",
+        "select (row(1)::plain).dotted",
     ];
     agree(&[], code, &statements).await;
     let domain = "create domain whose as int check (set_config('app.who', 'domain', false) is not null)";

@@ -53,6 +53,58 @@ async fn a_transaction_stays_on_the_shard_of_its_first_key() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_transaction_set_before_it_moved_ends_with_it() {
+    let front = Front::demo(0, Changes { pool: "size = 1\nmin_idle = 0", ..Changes::default() }).await;
+    let (client, other) = (front.connect().await, front.connect().await);
+    let before = rows(&other, "select current_setting('work_mem')").await;
+    for user in users_of_all_shards(&front).await {
+        let shown = format!(
+            "select current_setting('work_mem') from (values (1)) v(i) left join users u on u.user_id = '{user}'"
+        );
+        for end in ["rollback", "rollback to s; commit", "release s; rollback"] {
+            for sql in ["begin", "set local work_mem = '3MB'", "savepoint s", "set work_mem = '5MB'"] {
+                client.batch_execute(sql).await.unwrap();
+            }
+            assert_eq!(rows(&client, &shown).await, ["5MB"], "{user} {end}");
+            for sql in end.split("; ") {
+                client.batch_execute(sql).await.unwrap();
+            }
+            assert_eq!(rows(&other, &shown).await, before, "another's, {user} {end}");
+            assert_eq!(rows(&client, &shown).await, before, "{user} {end}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn state_that_is_one_shards_is_the_default_ones_or_refused() {
+    let front = Front::demo(0, Changes::default()).await;
+    let [one, two, _] = users_of_all_shards(&front).await;
+    let client = front.connect().await;
+    for user in [&one, &two] {
+        client.batch_execute(&insert(user)).await.unwrap();
+    }
+    // The same lock is another one on another shard.
+    for lock in ["pg_try_advisory_lock(1)", "pg_try_advisory_xact_lock(1)", "pg_advisory_unlock(1)"] {
+        let sql = |user| format!("select {lock} from users where user_id = '{user}'");
+        assert_eq!(rows(&client, &sql(&one)).await, ["t"], "{lock}");
+        let (code, message) = failure(&client, &sql(&two)).await;
+        assert_eq!(code, "0A000", "{lock}: {message}");
+        assert_eq!(failure(&client, &format!("select {lock} from users")).await.0, "0A000", "{lock}");
+    }
+    // A temporary table lives on the default shard, and would hide the other there only.
+    for sql in ["select 1 as user_id into temp users", "select 1 as i into pg_temp.\"orders\""] {
+        assert_eq!(failure(&client, sql).await.0, "0A000", "{sql}");
+    }
+    client.batch_execute("select 1 as i into temp fine").await.unwrap();
+    // A cursor is read where it is, whatever else is kept elsewhere.
+    let declare = format!("declare c cursor with hold for select user_id from users where user_id = '{two}'");
+    client.batch_execute(&declare).await.unwrap();
+    assert_eq!(rows(&client, "select i from fine").await, ["1"]);
+    assert_eq!(rows(&client, "fetch all from c").await, [two.as_str()]);
+    client.batch_execute("close c").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transaction_moves_to_the_shard_of_its_first_key_with_all_that_was_set_in_it() {
     let front = Front::demo(1, Changes::default()).await;
     for user in users_of_all_shards(&front).await {

@@ -24,7 +24,8 @@ const EXPRESSIONS: &str = "WITH RECURSIVE trees(class, oid, rel, runs, tree) AS 
        SELECT 'r', oid, ev_class, CASE WHEN ev_type = '1' THEN 'r' ELSE 'w' END, \
          ev_action::text || coalesce(ev_qual::text, '') FROM pg_catalog.pg_rewrite WHERE ev_class >= 16384 \
        UNION ALL SELECT 'p', oid, polrelid, 'r', concat(polqual::text, polwithcheck::text) FROM pg_catalog.pg_policy \
-       UNION ALL SELECT 'd', oid, adrelid, 'w', adbin::text FROM pg_catalog.pg_attrdef WHERE adrelid >= 16384 \
+       UNION ALL SELECT 'd', oid, adrelid, 'w', adbin::text FROM pg_catalog.pg_attrdef \
+         WHERE adrelid >= 16384 AND adbin::text ~ ':funcid (1575|2559|2510|3035|{LEAVING}) ' \
        UNION ALL SELECT 'c', oid, conrelid, CASE WHEN conrelid = 0 THEN 'a' ELSE 'w' END, conbin::text \
          FROM pg_catalog.pg_constraint WHERE oid >= 16384 AND conbin IS NOT NULL \
        UNION ALL SELECT 't', oid, 0, 'a', typdefaultbin::text FROM pg_catalog.pg_type \

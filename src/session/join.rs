@@ -1,6 +1,7 @@
 //! A server joins a turn: the lease, the client's settings on it, and the transaction it enters.
 //! Must not know messages.
 
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use super::lost::RETRIES;
 use super::txn::Txn;
 use crate::cluster::{ClusterError, Leased, Need};
 use crate::config::{PoolMode, ReadConsistency};
-use crate::pool::{ServerError, Stream};
+use crate::pool::{ServerError, Settings, Stream};
 use crate::shard::ShardId;
 use crate::stats::SessionState;
 use crate::wire::{BackendWriter, ClientFacing, ErrorReport, FrontendWriter, SqlState};
@@ -45,11 +46,19 @@ impl Client {
                 None => return Joined::Waits,
             },
         };
-        if !leased.is_applied(&self.vars.settings, self.wants_undrawn()) {
+        if !leased.is_applied(self.settings_to_join(), self.wants_undrawn()) {
             return Joined::With(Box::new(leased));
         }
         self.enter(leased);
         Joined::Now
+    }
+
+    /// What a server must have before it joins: what a transaction has set, it is told inside it.
+    fn settings_to_join(&self) -> &Arc<Settings> {
+        match &self.txn {
+            Txn::Held(held) => &held.saved.settings,
+            Txn::None | Txn::Open(_) => &self.vars.settings,
+        }
     }
 
     /// Takes a server of `shard` into this turn; waits for it if need be.
@@ -91,10 +100,11 @@ impl Client {
     /// Brings a server to the client's settings and takes it into this turn.
     pub(super) async fn join_with(&mut self, mut leased: Leased) -> Flow {
         let undrawn = self.wants_undrawn();
-        if !leased.is_applied(&self.vars.settings, undrawn) {
+        let settings = self.settings_to_join().clone();
+        if !leased.is_applied(&settings, undrawn) {
             leased.mark_dirty();
             self.cancel.add(&leased);
-            let applied = Box::pin(leased.apply(&self.vars.settings, undrawn)).await;
+            let applied = Box::pin(leased.apply(&settings, undrawn)).await;
             if let Err(error) = applied {
                 Box::pin(self.settings_refused(leased, error)).await;
                 return Flow::Continue;
@@ -110,7 +120,7 @@ impl Client {
         leased.mark_dirty();
         self.cancel.add(&leased);
         self.x.start();
-        if !std::sync::Arc::ptr_eq(&self.reported, &leased.parameters) {
+        if !Arc::ptr_eq(&self.reported, &leased.parameters) {
             self.tell_parameters(&mut leased);
         }
         if let Txn::Held(held) = std::mem::take(&mut self.txn) {

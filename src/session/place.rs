@@ -72,7 +72,10 @@ impl Client {
     /// A server of a shard; `None`: one was idle and has joined already.
     pub(super) fn lease_for(&mut self, shard: Option<ShardId>, read: bool) -> Option<Step> {
         let default = self.default_shard();
-        let shard = shard.or_else(|| self.kept.first().map(|k| k.leased.server().shard)).unwrap_or(default);
+        // Of several that are kept, a cursor can be read on one only.
+        let cursor = self.kept.iter().find(|k| k.pins.contains(&Pin::HoldCursor));
+        let kept = cursor.or_else(|| self.kept.first()).map(|k| k.leased.server().shard);
+        let shard = shard.or(kept).unwrap_or(default);
         let replica = match &self.txn {
             Txn::None => read,
             Txn::Held(held) => {

@@ -228,6 +228,20 @@ pub(super) fn effect(call: &Call, catalog: &Catalog) -> Effect {
     }
 }
 
+/// Whether a call takes or gives back an advisory lock.
+pub(super) fn locks(name: &str, catalog: &Catalog) -> bool {
+    (name.starts_with("pg_advisory_") || name.starts_with("pg_try_advisory_"))
+        && catalog.functions.get(name).is_some_and(|function| !is_theirs(function))
+}
+
+/// What `row.name` asks of a server if `name` is a function of users that does more than compute.
+pub(super) fn effect_of_field(name: &str, catalog: &Catalog) -> Option<Effect> {
+    let function = catalog.functions.get(name).filter(|function| is_theirs(function))?;
+    let call = || Call { name: name.to_owned(), first_is_text: false, third_is_true: false, in_from: false };
+    (function.volatility == Volatility::Volatile || catalog.leavers.function(name).is_some())
+        .then(|| effect(&call(), catalog))
+}
+
 fn by_volatility(function: &Function) -> Effect {
     let writes = function.volatility == Volatility::Volatile;
     let access = if writes { Access::Write } else { Access::Read };

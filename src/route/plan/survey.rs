@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query,
-    Select, SetExpr, Statement, TableFactor, Value, ValueWithSpan, Visit, Visitor,
+    AccessExpr, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName,
+    Query, Select, SetExpr, Statement, TableFactor, Value, ValueWithSpan, Visit, Visitor,
 };
 
 use super::functions::PREPARED;
@@ -34,6 +34,8 @@ pub(super) struct Survey {
     pub(super) tables: Vec<String>,
     /// Every call.
     pub(super) calls: Vec<Call>,
+    /// What is taken of something by a dot: a column, or a function of the row.
+    pub(super) fields: Vec<String>,
     /// How often each parameter stands in the text.
     pub(super) params: HashMap<u16, u32>,
     /// The number of queries, nested ones included.
@@ -42,6 +44,8 @@ pub(super) struct Survey {
     pub(super) writes: bool,
     /// SELECT INTO: `true` for a temporary table.
     pub(super) into: Option<bool>,
+    /// The bare name of the table that it makes, folded.
+    pub(super) into_name: Option<String>,
     /// FOR UPDATE or FOR SHARE: the table after OF, `None` for all tables.
     pub(super) locks: Vec<Option<String>>,
     /// TABLESAMPLE.
@@ -78,10 +82,11 @@ impl Survey {
         }
     }
 
-    /// `TABLE name` is no relation to the parser's visitor.
+    /// `TABLE name` is no relation to the parser's visitor; its name has lost its quotes.
     fn table_commands(&mut self, body: &SetExpr) {
         match body {
             SetExpr::Table(table) => {
+                self.tables.extend(table.table_name.as_ref().map(|name| name.to_ascii_lowercase()));
                 self.view(table.table_name.as_ref().map(|name| name.to_ascii_lowercase()).as_deref());
             }
             SetExpr::SetOperation { left, right, .. } => {
@@ -128,6 +133,12 @@ impl Visitor for Survey {
             let named_temp =
                 into.targets.iter().any(|t| t.to_string().to_ascii_lowercase().starts_with("pg_temp"));
             self.into = Some(into.temporary || named_temp);
+            let name = into.targets.first().map(ToString::to_string).unwrap_or_default();
+            let name = name.rsplit('.').next().unwrap_or_default();
+            self.into_name = Some(match name.strip_prefix('"').and_then(|name| name.strip_suffix('"')) {
+                Some(quoted) => quoted.replace("\"\"", "\""),
+                None => name.to_ascii_lowercase(),
+            });
         }
         ControlFlow::Continue(())
     }
@@ -184,7 +195,19 @@ impl Visitor for Survey {
         match expr {
             Expr::Function(function) => self.call(&function.name, false, Some(function)),
             Expr::Identifier(ident) => self.column(ident),
-            Expr::CompoundIdentifier(idents) => idents.iter().last().into_iter().for_each(|i| self.column(i)),
+            Expr::CompoundIdentifier(idents) => {
+                if let Some(ident) = idents.last() {
+                    self.column(ident);
+                    self.fields.push(folded(ident));
+                }
+            }
+            Expr::CompoundFieldAccess { access_chain, .. } => {
+                let fields = access_chain.iter().filter_map(|access| match access {
+                    AccessExpr::Dot(Expr::Identifier(ident)) => Some(folded(ident)),
+                    AccessExpr::Dot(_) | AccessExpr::Subscript(_) => None,
+                });
+                self.fields.extend(fields);
+            }
             Expr::Cast { data_type, .. } | Expr::Convert { data_type: Some(data_type), .. } => {
                 self.cast(data_type);
             }

@@ -84,6 +84,7 @@ impl Analysis<'_> {
         let spread = self.obstacle(statement);
         let into_default = self.survey.into.map(|_| (self.ctx.map.default_shard, "the new table".to_owned()));
         self.pins.extend(into_default);
+        self.own_state();
         let (access, pin, asks, binds, homed) = self.effects();
         let untrusted = self.untrusted();
         let tables = self.keyed();
@@ -103,6 +104,24 @@ impl Analysis<'_> {
             key_updates: self.key_updates,
             spread,
             untrusted,
+        }
+    }
+
+    /// What is the default shard's whatever the tables say: advisory locks, which are the same for everyone, and temporary
+    /// tables, which must not hide others.
+    fn own_state(&mut self) {
+        let catalog = self.ctx.catalog;
+        if self.survey.calls.iter().any(|call| functions::locks(&call.name, catalog)) {
+            self.pins.push((self.ctx.map.default_shard, "advisory locks".to_owned()));
+        }
+        let hidden = self.survey.into_name.clone().filter(|name| {
+            self.survey.into == Some(true) && self.ctx.map.tables.keys().any(|table| table.name == *name)
+        });
+        if let Some(name) = hidden {
+            self.refuse(
+                format!("a temporary table that would hide table \"{name}\""),
+                "Give it a name that proxy.toml does not place.",
+            );
         }
     }
 
@@ -128,8 +147,9 @@ impl Analysis<'_> {
             |tellers: &Leavers| self.survey.tables.iter().any(|name| tellers.relation(name, true).is_some());
         (asks.prepared, asks.channels) =
             (reads_one(&catalog.tell_statements), reads_one(&catalog.tell_channels));
-        for call in &self.survey.calls {
-            let effect = functions::effect(call, self.ctx.catalog);
+        let calls = self.survey.calls.iter().map(|call| functions::effect(call, catalog));
+        let fields = self.survey.fields.iter().filter_map(|name| functions::effect_of_field(name, catalog));
+        for effect in calls.chain(fields) {
             access = match (access, effect.access) {
                 (Access::Write, _) | (_, Access::Write) => Access::Write,
                 (Access::Primary, _) | (_, Access::Primary) => Access::Primary,
