@@ -77,6 +77,8 @@ pub struct Catalog {
     /// Views, and tables with policies, that call a volatile function when they are read, other than those that are
     /// [`HARMLESS`], or ask what only the primary can tell; through other views too. By bare name in lower case.
     pub restless: HashSet<String>,
+    /// Whether there are event triggers.
+    pub fires_events: bool,
     /// Whether code or an expression of the users' own names `currval()` or `lastval()`.
     pub tells_sequences: bool,
 }

@@ -26,7 +26,8 @@ const NO_SUCH_DATABASE: &str = "(3D000)";
 
 const HEAD: &str = "SELECT pg_catalog.current_setting('server_version_num')::int, \
      pg_catalog.current_setting('server_encoding'), \
-     pg_catalog.array_to_string(pg_catalog.current_schemas(false), E'\\n')";
+     pg_catalog.array_to_string(pg_catalog.current_schemas(false), E'\\n'), \
+     EXISTS (SELECT FROM pg_catalog.pg_event_trigger WHERE evtenabled <> 'D')";
 
 const RELATIONS: &str = "SELECT n.nspname::text, c.relname::text, c.relkind::text, \
      (c.relhastriggers OR c.relhasrules) AND c.relkind IN ('r','p'), c.relpersistence = 'u' OR c.relkind = 'S' \
@@ -122,10 +123,14 @@ impl Cluster {
     async fn read_again(&self, read_at: &mut Option<Instant>) -> Result<Arc<Schema>, ClusterError> {
         let started = Instant::now();
         let default = self.config.map.default_shard;
-        let mut catalog = self.read_shard(default).await?;
-        let mut others = Vec::new();
-        for id in (0..self.shards.len() as u16).map(ShardId).filter(|id| *id != default) {
-            match self.read_shard(id).await {
+        // All at once: whoever waits for it waits for the slowest shard, not for their sum.
+        let ids = (0..self.shards.len() as u16).map(ShardId).filter(|id| *id != default);
+        let reading =
+            futures_util::future::join_all(ids.map(|id| async move { (id, self.read_shard(id).await) }));
+        let (catalog, read) = tokio::join!(self.read_shard(default), reading);
+        let (mut catalog, mut others) = (catalog?, Vec::new());
+        for (id, read) in read {
+            match read {
                 Ok(other) => others.push((id, other)),
                 Err(error) => tracing::debug!(shard = %self.shard_name(id), %error, "catalogs not compared"),
             }
@@ -147,6 +152,7 @@ impl Cluster {
             catalog.tell_statements.join(&other.tell_statements);
             catalog.tell_channels.join(&other.tell_channels);
             catalog.tells_sequences |= other.tells_sequences;
+            catalog.fires_events |= other.fires_events;
             catalog.restless.extend(other.restless.iter().cloned());
         }
         if catalog.tells_sequences {
@@ -378,6 +384,7 @@ async fn read(pool: &ControlPool) -> Result<Catalog, ControlError> {
         server_version_num: version.unsigned_abs(),
         encoding: head.try_get(1)?,
         search_path: path.lines().map(str::to_owned).collect(),
+        fires_events: head.try_get(3)?,
         ..Catalog::default()
     };
     for row in pool.query(RELATIONS).await? {

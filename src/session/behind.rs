@@ -17,6 +17,11 @@ impl Client {
         later
     }
 
+    /// Whether definitions fire event triggers, which may define more.
+    pub(super) fn fires_events(&self) -> bool {
+        self.router.as_ref().is_none_or(|(_, router)| router.catalog().fires_events)
+    }
+
     /// What must happen before these statements, at `text` each, may be routed. Nothing in all but rare cases.
     pub(super) fn catch_up<'a>(
         &self,
@@ -60,6 +65,26 @@ fn needs_no_catalog(statement: &Statement, text: &[u8]) -> bool {
     }
 }
 
+/// Whether DDL, by its words, may change what is read of the catalogs. In doubt it does.
+pub(super) fn redefines(text: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(text).to_lowercase();
+    if text.contains("/*") || text.contains("--") || text.contains(';') {
+        return true;
+    }
+    let words: Vec<&str> =
+        text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|w| !w.is_empty()).collect();
+    let has = |any: &[&str]| words.iter().any(|word| any.contains(word));
+    match (words.first().copied().unwrap_or_default(), words.get(1).copied().unwrap_or_default()) {
+        // Which schemas a role may use says where bare names are looked for.
+        ("grant" | "revoke", _) => has(&["schema"]),
+        ("comment" | "security", _) => false,
+        // An expression may call a function.
+        ("create", "index") => text.matches('(').count() != 1,
+        ("create" | "alter" | "drop", "statistics" | "publication" | "subscription" | "tablespace") => false,
+        _ => true,
+    }
+}
+
 /// Whether DDL, by its words, runs nothing that users wrote: what it defines runs later. In doubt it does.
 pub(super) fn only_defines(text: &[u8]) -> bool {
     let text = String::from_utf8_lossy(text).to_lowercase();
@@ -98,6 +123,27 @@ pub(super) fn only_defines(text: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_leaves_the_catalogs_as_they_are_is_told() {
+        for (sql, want) in [
+            ("grant select on t to bob", false),
+            ("revoke all on t from bob", false),
+            ("GRANT USAGE ON SCHEMA s TO bob", true),
+            ("comment on type t is 'x'", false),
+            ("create index i on t (a, b)", false),
+            ("create index concurrently on t using btree (a)", false),
+            ("create index i on t (lower(a))", true),
+            ("create unique index i on t (a)", true),
+            ("create statistics s on a, b from t", false),
+            ("create table t (i int)", true),
+            ("alter role bob set search_path = s", true),
+            ("grant select on t to bob; create table u ()", true),
+            ("grant /* schema */ select on t to bob", true),
+        ] {
+            assert_eq!(redefines(sql.as_bytes()), want, "{sql}");
+        }
+    }
 
     #[test]
     fn what_may_run_code_at_once_is_told_from_what_only_defines() {

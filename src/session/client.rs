@@ -143,6 +143,9 @@ pub(super) struct Turn {
     pub(super) doubt: bool,
     /// … and for these settings, which it does not list.
     pub(super) settings: BTreeSet<String>,
+    /// DDL was sent that may change what is read of the catalogs.
+    pub(super) redefines: bool,
+    /// … and has been done: they are to be read again.
     pub(super) read_schema: bool,
     /// … and what made it so ran more than is known of it.
     pub(super) runs_more: bool,
@@ -243,6 +246,7 @@ impl Turn {
             touched: _,
             spoiled: _,
             new_pins: _,
+            redefines: _,
             read_schema: _,
             runs_more: _,
             renews: _,
@@ -301,7 +305,8 @@ impl Turn {
             && self.copy_rest == 0
             && !self.touched
             && !self.spoiled
-            && !self.read_schema
+            && !(self.redefines || self.read_schema || self.renews)
+            && self.makes.is_none()
             && !self.doubt
             && self.new_pins.is_empty()
             && self.deferred.is_empty()

@@ -170,7 +170,7 @@ impl Client {
                 }
             }
             Kind::Listen(_) | Kind::Unlisten(_) => self.hear_completed(kind),
-            Kind::Ddl => self.turn.read_schema = true,
+            Kind::Ddl => self.turn.read_schema |= self.turn.redefines,
             Kind::Deallocate(Some(name)) if self.owns_names() => drop(self.statements.remove(name)),
             Kind::Deallocate(None) if self.owns_names() => self.statements.clear(),
             Kind::Deallocate(name) => {

@@ -125,7 +125,7 @@ impl Client {
         if !spoiled || self.is_kept() {
             self.give_back(server);
         } // else it is still dirty: closed
-        self.turn.makes = None;
+        (self.turn.makes, self.turn.redefines) = (None, false);
         let renews = std::mem::take(&mut self.turn.renews);
         if self.turn.read_schema {
             Box::pin(self.note_ddl()).await;

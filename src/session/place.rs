@@ -1,7 +1,7 @@
 //! Where a statement goes, the server at hand and the transaction being as they are, and what is noted of it.
 //! Must not do I/O.
 
-use super::behind::only_defines;
+use super::behind::{only_defines, redefines};
 use super::client::{Client, Effect, Place};
 use super::feed::Step;
 use super::join::Joined;
@@ -162,6 +162,7 @@ impl Client {
         self.note_doubt((statement, text), route.pin);
         if matches!(statement.kind(), Kind::Ddl) {
             self.turn.runs_more |= !only_defines(text);
+            self.turn.redefines |= redefines(text) || self.fires_events();
             self.turn.renews |= changes_beginnings(text.get(statement.span.clone()).unwrap_or(text));
             let made = leaves_by_text(&String::from_utf8_lossy(text));
             self.turn.makes = self.turn.makes.max(made.filter(|made| *made > Leaves::Traces));
