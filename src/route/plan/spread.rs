@@ -6,6 +6,7 @@ use sqlparser::ast::{Distinct, GroupByExpr, Query, Select, SetExpr, SetOperator,
 use super::analysis::{Aggregate, Analysis, Block};
 use super::functions::{self, Spread};
 use super::graph::{Node, Role};
+use crate::catalog::Relation;
 
 /// Why a query cannot be spread.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +37,7 @@ impl Analysis<'_> {
         self.top(select)?;
         query_end(query)?;
         self.calls()?;
+        self.calls_of_rows()?;
         self.inner_blocks()?;
         self.one_driver()
     }
@@ -102,6 +104,24 @@ impl Analysis<'_> {
                     lead: format!("function {}, whose answer differs from shard to shard, over", call.name),
                     hint: Some(format!("pass the value of {} as a literal or parameter", call.name)),
                 });
+            }
+        }
+        Ok(())
+    }
+
+    /// `row.count` is count(row) where the row has no such column.
+    fn calls_of_rows(&self) -> Result<(), Obstacle> {
+        let catalog = self.ctx.catalog;
+        let of_table = |((_, table), relation): (&(String, String), &Relation), name: &str| {
+            self.survey.tables.contains(table) && relation.column(name).is_some()
+        };
+        let is_column = |name: &str| catalog.relations.iter().any(|entry| of_table(entry, name));
+        // A subquery's columns may have any name.
+        let fields = self.survey.fields.iter().filter(|_| self.survey.queries == 1);
+        for name in fields.filter(|name| catalog.functions.contains_key(*name)) {
+            let spread = functions::spread(name, catalog);
+            if matches!(spread, Spread::AllRows | Spread::Differs) && !is_column(name) {
+                return Err(Obstacle::new(format!("function {name} of a whole row, over")));
             }
         }
         Ok(())
