@@ -361,6 +361,19 @@ async fn a_setting_whose_name_nobody_knows_keeps_its_server() {
     world.pair.query("select coalesce(current_setting('app.else', true), '')").await;
     assert!(rows(&admin, pin).await.is_empty());
     assert_eq!(rows(&world.other, SHOWN).await, world.fresh);
+    // In a call by number its arguments are not looked at.
+    let mut call = 2078u32.to_be_bytes().to_vec();
+    call.extend([0, 0, 0, 3]);
+    for argument in ["app.fast", "x", "f"] {
+        call.extend((argument.len() as u32).to_be_bytes());
+        call.extend(argument.as_bytes());
+    }
+    call.extend([0, 0]);
+    world.pair.same(|wire| wire.frame(b'F', &call, 1)).await;
+    assert_eq!(rows(&admin, pin).await, ["set_config"]);
+    world.pair.query("select current_setting('app.fast')").await;
+    world.pair.query("discard all").await;
+    assert_eq!(rows(&world.other, "select coalesce(current_setting('app.fast', true), '')").await, [""]);
     // Nor does code that was made in the same transaction.
     let made = "create function named(k text) returns text language sql as $$ select set_config('app.' || k, 'x', false) $$";
     for sql in ["begin", made, "select named('new')", "commit"] {

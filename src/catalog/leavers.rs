@@ -147,6 +147,12 @@ impl Leavers {
         if self.functions.is_empty() { None } else { self.functions.get(&name.to_lowercase()).copied() }
     }
 
+    /// The most that a call of any function may leave.
+    #[must_use]
+    pub fn most(&self) -> Option<Leaves> {
+        self.functions.values().copied().max()
+    }
+
     /// What a use of this relation may leave. Told by its bare name.
     #[must_use]
     pub fn relation(&self, name: &str, writes: bool) -> Option<Leaves> {

@@ -5,13 +5,11 @@ use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
 
-use super::client::{Client, Place};
+use super::client::Client;
 use super::ears::Intent;
 use super::fanout::FanoutPlan;
-use super::txn::Txn;
 use crate::cluster::{Leased, Need};
 use crate::exec::Expect;
-use crate::route::{Access, Asks, Route, Target};
 use crate::shard::ShardId;
 use crate::wire::{
     BackendWriter, ClientFacing, ErrorReport, FrontendWriter, Severity, SqlState, WireError, parse_empty,
@@ -392,58 +390,6 @@ impl Client {
         if self.server.is_some() {
             self.x.up.put_flush();
         }
-        Fed::Next
-    }
-
-    fn on_function_call(&mut self, frame: &[u8]) -> Fed {
-        if let Some(fed) = self.place_first() {
-            return fed;
-        }
-        if let Some(step) = self.settle_first() {
-            return Fed::Until(step);
-        }
-        let Place::Database { served, .. } = &self.place else { return self.unsupported("function calls") };
-        if !served.cluster.config().map.is_single() {
-            return self.unsupported("the function-call protocol over several shards");
-        }
-        if served.cluster.is_behind() && !self.turn.unread {
-            return Fed::Until(Step::ReadSchema);
-        }
-        // currval() and lastval().
-        let told = matches!(frame.get(5..9), Some([0, 0, 0x06, 0x27] | [0, 0, 0x09, 0xff]));
-        let route = Route {
-            target: Target::Shard(self.default_shard()),
-            access: Access::Write,
-            verb: crate::route::Verb::Other,
-            rewrite: None,
-            pin: None,
-            asks: Asks { sequence: told, undrawn: told, ..Asks::default() },
-            binds_transaction: true,
-            partition: None,
-        };
-        match self.place(&route) {
-            Ok(None) => {}
-            Ok(Some(step)) => return Fed::Until(step),
-            Err(error) => {
-                self.refuse_simple(&error.report());
-                return Fed::Next;
-            }
-        }
-        self.turn.wrote = true;
-        self.doubt(b""); // who knows which function it is
-        self.turn.only_reads = false;
-        if let Txn::Open(open) = &mut self.txn {
-            open.movable = false;
-        }
-        self.x.up.extend_from_slice(frame);
-        self.x.expect(Expect::Query { mark: 0 });
-        Fed::Next
-    }
-
-    fn unsupported(&mut self, what: &str) -> Fed {
-        let report = ErrorReport::error(SqlState::FEATURE_NOT_SUPPORTED, format!("{what} are not supported"))
-            .with_hint("Use SELECT function(…).");
-        self.refuse_simple(&report);
         Fed::Next
     }
 

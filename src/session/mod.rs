@@ -5,6 +5,7 @@ mod adopt; // settings that code has changed
 mod auth; // SCRAM-SHA-256, the server's half
 mod behind; // catalogs that are read when something needs them
 mod bind; // values for a statement: a portal
+mod by_number; // functions called by their OIDs
 mod cancels; // cancel keys and where a statement is running
 mod client; // what one client owns, and its loop
 mod command; // what an operator orders
