@@ -327,6 +327,44 @@ async fn over_several_shards_a_sequence_is_told_within_a_transaction_in_session_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn code_that_has_been_replaced_is_watched_before_the_catalogs_are_read() {
+    let front = Front::plain(0, pool("size = 4\nmin_idle = 0")).await;
+    let (admin, definer) = (front.admin().await, front.connect().await);
+    definer.batch_execute("create function f() returns int language sql as 'select 1'").await.unwrap();
+    let (client, other) = (front.connect().await, front.connect().await);
+    assert_eq!(rows(&client, "select f()").await, ["1"]);
+    for define in ["", "begin; "] {
+        // The catalogs cannot be read to the end meanwhile.
+        let lock = front.herd.primary(0).connect().await;
+        lock.batch_execute("begin; lock table pg_catalog.pg_policy in access exclusive mode").await.unwrap();
+        let body = "create or replace function f() returns int language plpgsql as \
+                    $$ begin perform pg_advisory_lock(5); return 2; end $$";
+        let end = if define.is_empty() { "" } else { "; commit" };
+        let sql = format!("{define}{body}{end}");
+        let replaces = definer.batch_execute(&sql);
+        let runs = async {
+            eventually("it is replaced", PATIENCE, async || {
+                let source = "select prosrc from pg_proc where proname = 'f' and prosrc like '%advisory%'";
+                (!front.herd.primary(0).sql(source).await.is_empty()).then_some(())
+            })
+            .await;
+            assert_eq!(rows(&client, "select f()").await, ["2"]);
+            assert_eq!(rows(&other, "select pg_try_advisory_lock(5)").await, ["f"]);
+            rows(&client, "select 1").await;
+            assert_eq!(causes(&admin).await, "advisory lock");
+            lock.batch_execute("rollback").await.unwrap();
+        };
+        let (replaced, ()) = tokio::join!(replaces, runs);
+        replaced.unwrap();
+        client.batch_execute("select pg_advisory_unlock_all(); select 1").await.unwrap();
+        definer
+            .batch_execute("create or replace function f() returns int language sql as 'select 1'")
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_others_have_prepared_is_not_told() {
     let front = Front::plain(0, pool("size = 1\nmin_idle = 0")).await;
     let (a, b) = (front.connect().await, front.connect().await);

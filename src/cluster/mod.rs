@@ -6,6 +6,7 @@ mod choose; // which server answers
 mod code; // functions, and what runs them unasked
 mod error; // why no server can be had
 mod expressions; // what users' expressions do
+mod flux; // while catalogs change
 mod health; // probes
 mod leased; // a connection on loan
 mod lookup; // users that only the servers know
@@ -19,6 +20,7 @@ mod topology; // which servers form which shard
 
 pub use self::aside::AsideError;
 pub use self::error::ClusterError;
+pub use self::flux::Flux;
 pub use self::leased::{Leased, Need};
 pub use self::lookup::LookupError;
 pub use self::pause::Drained;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{
-    AtomicBool, AtomicU64,
+    AtomicBool, AtomicU32, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
 
@@ -48,6 +48,8 @@ pub struct Cluster {
     tells_sequences: AtomicBool,
     /// DDL has taken effect that the schema in force does not show yet.
     pub(super) behind: AtomicBool,
+    /// So many sessions are about to change the catalogs, or wait until they are read.
+    pub(super) fluxes: AtomicU32,
     pub(super) schema: ArcSwapOption<Schema>,
     pub(super) schema_version: AtomicU64,
     pub(super) schema_changed: Notify,
@@ -160,6 +162,7 @@ impl Cluster {
             turn: AtomicU64::new(0),
             tells_sequences: AtomicBool::new(tells_sequences),
             behind: AtomicBool::new(false),
+            fluxes: AtomicU32::new(0),
             schema: ArcSwapOption::empty(),
             schema_version: AtomicU64::new(0),
             schema_changed: Notify::new(),

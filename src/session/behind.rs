@@ -17,6 +17,25 @@ impl Client {
         later
     }
 
+    /// A statement goes out that makes DDL take effect, or not in a transaction that is to go on.
+    pub(super) fn begin_flux(&mut self, commits: bool) {
+        let at_once = commits || self.txn.is_none();
+        if at_once
+            && self.turn.redefines
+            && self.turn.flux.is_none()
+            && let Place::Database { served, .. } = &self.place
+        {
+            self.turn.flux = Some(served.cluster.begin_flux());
+        }
+    }
+
+    /// Whether a statement may run other code than is known.
+    pub(super) fn may_be_outdated(&self, statement: &Statement) -> bool {
+        let Place::Database { served, .. } = &self.place else { return false };
+        served.cluster.is_in_flux()
+            && matches!(statement.kind(), Kind::Query | Kind::CopyIn | Kind::SqlPrepare)
+    }
+
     /// Whether definitions fire event triggers, which may define more.
     pub(super) fn fires_events(&self) -> bool {
         self.router.as_ref().is_none_or(|(_, router)| router.catalog().fires_events)

@@ -20,7 +20,7 @@ use super::served::Served;
 use super::txn::Txn;
 use super::vars::Vars;
 use crate::catalog::Leaves;
-use crate::cluster::{Leased, UserPools};
+use crate::cluster::{Flux, Leased, UserPools};
 use crate::config::{Config, User};
 use crate::exec::Exchange;
 use crate::pool::{PassThrough, Stream};
@@ -145,6 +145,8 @@ pub(super) struct Turn {
     pub(super) settings: BTreeSet<String>,
     /// DDL was sent that may change what is read of the catalogs.
     pub(super) redefines: bool,
+    /// … and takes effect: others run code that nobody has read yet.
+    pub(super) flux: Option<Flux>,
     /// … and has been done: they are to be read again.
     pub(super) read_schema: bool,
     /// … and what made it so ran more than is known of it.
@@ -247,6 +249,7 @@ impl Turn {
             spoiled: _,
             new_pins: _,
             redefines: _,
+            flux,
             read_schema: _,
             runs_more: _,
             renews: _,
@@ -295,6 +298,7 @@ impl Turn {
         learning.clear();
         *other_shape = false;
         *stash = None;
+        *flux = None;
         *saved = None;
         *intents = Intents::default();
     }

@@ -133,6 +133,7 @@ impl Client {
                 self.proxy.renew_servers(); // replicas have heard of it meanwhile
             }
         }
+        self.turn.flux = None;
     }
 
     /// DDL of this session is seen by its next statement.

@@ -143,7 +143,7 @@ impl Client {
                     || kept && matches!(statement.kind(), Kind::Discard(_) | Kind::Deallocate(_))
             }
         };
-        if doubt {
+        if doubt || self.may_be_outdated(statement) {
             self.doubt(text);
         }
     }

@@ -186,9 +186,11 @@ impl Client {
             self.turn.barrier = true;
         }
         let commits = matches!(statement.kind(), Kind::Commit { .. });
-        if matches!(statement.kind(), Kind::Ddl) || commits && self.turn.read_schema {
+        if matches!(statement.kind(), Kind::Ddl) || commits && (self.turn.read_schema || self.turn.redefines)
+        {
             // Whoever hears that it is done, from this client too, may rely on it: the catalogs are read before.
             self.x.hold_ready(true);
+            self.begin_flux(commits);
         }
         self.turn.committing |= matches!(statement.kind(), Kind::Commit { .. } | Kind::TwoPhase);
         self.turn.effects.push(Effect { statement: statement.clone(), pin, sets });
