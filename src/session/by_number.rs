@@ -7,7 +7,7 @@ use super::txn::Txn;
 use crate::catalog::Leaves;
 use crate::exec::Expect;
 use crate::route::{Access, Asks, Pin, Route, Target, Verb};
-use crate::wire::{ErrorReport, SqlState};
+use crate::wire::{ClientFacing as _, ErrorReport, SqlState};
 
 impl Client {
     pub(super) fn on_function_call(&mut self, frame: &[u8]) -> Fed {
