@@ -19,11 +19,10 @@ pub const SERVER_RELATIONS: &[&str] = &[
     "pg_shmem_allocations_numa",
 ];
 
-/// Functions that do although they are not volatile, but for those whose name begins with `pg_stat_get_`, `pg_last_` or
-/// `pg_get_wal_`.
+/// Functions that do although they are not volatile, but for `inet_server_addr()` and `inet_server_port()`, by which one
+/// sees where a statement ran, those whose name begins with `pg_stat_get_`, `pg_last_` or
+/// `pg_get_wal_`, which are told by that.
 const FUNCTIONS: &[&str] = &[
-    "inet_server_addr",
-    "inet_server_port",
     "pg_conf_load_time",
     "pg_cursor",
     "pg_get_replication_slots",
