@@ -270,15 +270,22 @@ async fn what_an_event_trigger_sets_is_followed() {
     let statements = [
         "create temp table made (i int) on commit drop",
         "select says('between')",
-        "comment on table t is 'a comment'",
-        "select says('between')",
-        "grant select on t to other",
-        "select says('between')",
-        "do $$ begin execute 'comment on table t is null'; end $$",
-        "select says('between')",
         "select 1 as i into temp gone from t where false; drop table gone",
     ];
     agree(&[], code, &statements).await;
+    // Two sessions cannot comment on one table at once: here one does.
+    let world = World::start(&[]).await;
+    world.other.batch_execute(code).await.unwrap();
+    let client = world.front.connect().await;
+    for (sql, tag) in [
+        ("comment on table t is 'a comment'", "COMMENT"),
+        ("grant select on t to other", "GRANT"),
+        ("do $$ begin execute 'comment on table t is null'; end $$", "COMMENT"),
+    ] {
+        client.batch_execute(sql).await.unwrap();
+        assert_eq!(rows(&client, "select current_setting('app.who')").await, [tag], "{sql}");
+        assert_eq!(rows(&world.other, SHOWN).await, world.fresh, "what another has after {sql}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
