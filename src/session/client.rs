@@ -309,7 +309,9 @@ impl Turn {
             && self.copy_rest == 0
             && !self.touched
             && !self.spoiled
-            && !(self.redefines || self.read_schema || self.renews)
+            && !self.redefines
+            && !self.read_schema
+            && !self.renews
             && self.makes.is_none()
             && !self.doubt
             && self.new_pins.is_empty()
