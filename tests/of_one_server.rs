@@ -1,6 +1,5 @@
 //! What tells of the server that is asked, and what only a primary can do, is the primary's to answer, however it is
 //! wrapped: a replica would say something else, or fail.
-#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod common;
 
