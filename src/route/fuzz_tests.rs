@@ -77,6 +77,24 @@ fn an_error_is_that_of_the_very_text() {
 }
 
 #[test]
+fn what_comments_say_is_nothing() {
+    let env = Env::default();
+    for text in ["SELECT.", "DO 'BEGIN END'", "TABLE users", "LOAD 'x'"] {
+        for comment in
+            ["/*( pgherd: shard=shard2 */ ", "/* set_config('a', 'b', false) lastval() */ ", "-- nextval(\n"]
+        {
+            let commented = format!("{comment}{text}");
+            for (first, then) in [(text, commented.as_str()), (commented.as_str(), text)] {
+                let known = three_shards();
+                found(&known, first.as_bytes(), &env);
+                let want = found(&three_shards(), then.as_bytes(), &env);
+                assert_eq!(found(&known, then.as_bytes(), &env), want, "{then:?} after {first:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn tokens_cover_a_text_in_order_and_end_where_the_next_begins() {
     fuzz("sql", 3000, |_, input, _| {
         for nonstandard in [false, true] {

@@ -8,7 +8,7 @@ use crate::shard::{Map, ShardId};
 
 use super::fallback::Ground;
 use super::hint::Forced;
-use super::lex::LiteralAt;
+use super::lex::{Lexer, LiteralAt, TokenKind};
 use super::parse::{Parsed, parse};
 use super::plan::{Context, Plan};
 use super::shown::Fingerprint;
@@ -89,7 +89,10 @@ impl Work {
                     let creates = selects_into(text, env.nonstandard_strings);
                     Ok(planned(&parsed, if creates { Kind::Ddl } else { Kind::Query }, None))
                 }
-                Err(message) => Ok(Self::decided(text, unparsed(message, text), ground, env)),
+                Err(message) => {
+                    let calls = without_comments(text, env.nonstandard_strings).contains(&b'(');
+                    Ok(Self::decided(text, unparsed(message, calls), ground, env))
+                }
             },
             Class::Around { wrap, query, otherwise } => match parse(text, &query, env) {
                 Ok(parsed) => Ok(planned(&parsed, Kind::Query, Some(wrap))),
@@ -128,7 +131,9 @@ impl Work {
     fn decided(text: &[u8], lexical: Lexical, ground: Ground<'_>, env: &Env) -> (Kind, Course) {
         let target = ground.target(text, &lexical.rule, env);
         let Lexical { kind, mut alone, .. } = lexical;
-        let (text, leavers) = (String::from_utf8_lossy(text), &ground.catalog.leavers);
+        // Spellings that differ in comments are known as one statement: what those say must not count.
+        let text = without_comments(text, env.nonstandard_strings);
+        let (text, leavers) = (String::from_utf8_lossy(&text), &ground.catalog.leavers);
         let leaves = match alone.pin {
             Some(Pin::Unseen) => Some(leavers.code(&text)),
             _ => leavers.named_in(&text),
@@ -309,8 +314,19 @@ fn local() -> Route {
     }
 }
 
-/// How a statement is routed that the parser does not know.
-fn unparsed(message: String, text: &[u8]) -> Lexical {
+/// A text with blanks for its comments.
+fn without_comments(text: &[u8], nonstandard_strings: bool) -> Vec<u8> {
+    let mut bare = text.to_vec();
+    for token in Lexer::new(text, nonstandard_strings).filter(|t| t.kind == TokenKind::Comment) {
+        if let Some(comment) = bare.get_mut(token.start..token.end) {
+            comment.fill(b' ');
+        }
+    }
+    bare
+}
+
+/// How a statement is routed that the parser does not know. `calls`: it may call functions that nobody knows of.
+fn unparsed(message: String, calls: bool) -> Lexical {
     let rule = Rule::Tables {
         construct: "a statement that pgherd does not understand".to_owned(),
         reason: Some(message),
@@ -318,8 +334,7 @@ fn unparsed(message: String, text: &[u8]) -> Lexical {
         hint: "Write it in a simpler way, or name the shard that holds its rows: /* pgherd: shard=NAME */ before it.",
     };
     let lexical = Lexical::new(Kind::Query, rule);
-    // It may call functions that nobody knows of.
-    if memchr::memchr(b'(', text).is_some() { lexical.pin(Pin::Unseen) } else { lexical }
+    if calls { lexical.pin(Pin::Unseen) } else { lexical }
 }
 
 impl Wrap {
