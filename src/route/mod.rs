@@ -143,6 +143,10 @@ impl Router {
         text: &[u8],
         env: &Env,
     ) -> Result<Statements, RouteError> {
+        // Before anything else: of a literal the plans say nothing.
+        if !env.foreign_encoding && std::str::from_utf8(text).is_err() {
+            return Err(not_utf8(text));
+        }
         let cacheable = text.len() <= cache::LONGEST;
         if cacheable {
             if let Some(known) = self.templates.get(text, env, recall) {
@@ -155,9 +159,6 @@ impl Router {
         if u32::try_from(text.len()).is_err() {
             return Err(too_long());
         }
-        if !env.foreign_encoding && std::str::from_utf8(text).is_err() {
-            return Err(not_utf8(text));
-        }
         if env.foreign_encoding && !text.is_ascii() && memchr::memchr(b'\\', text).is_some() {
             // In some encodings a backslash is half a character.
             return Ok(self.opaque(text, "text with backslashes in an encoding other than UTF-8", env));
@@ -166,9 +167,6 @@ impl Router {
         match pieces.unterminated {
             // One shard's server says what is wrong with it, and runs none of it.
             Some(what) if self.map.is_single() => return Ok(self.opaque(text, what, env)),
-            Some(_) if !env.foreign_encoding && std::str::from_utf8(text).is_err() => {
-                return Err(not_utf8(text));
-            }
             Some(what) => return Err(unterminated(what)),
             None => {}
         }
