@@ -246,7 +246,10 @@ impl CancelSlot {
             if early || asked & KILL != 0 || self.wait.load(Acquire) == GIVEN_UP {
                 return Poll::Ready(Err(GivenUp));
             }
-            work.as_mut().poll(cx).map(Ok)
+            let Poll::Ready(done) = work.as_mut().poll(cx) else { return Poll::Pending };
+            // Whoever asks from here on finds what the session does next.
+            let given_up = self.wait.swap(NO_WAIT, AcqRel) == GIVEN_UP;
+            Poll::Ready(if given_up { Err(GivenUp) } else { Ok(done) })
         })
         .await
     }

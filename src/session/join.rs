@@ -103,13 +103,25 @@ impl Client {
         let settings = self.settings_to_join().clone();
         if !leased.is_applied(&settings, undrawn) {
             leased.mark_dirty();
-            self.cancel.add(&leased);
-            let applied = Box::pin(leased.apply(&settings, undrawn)).await;
-            if let Err(error) = applied {
-                Box::pin(self.settings_refused(leased, error)).await;
-                return Flow::Continue;
+            let apply = leased.apply(&settings, undrawn);
+            // A request means the statement that waits for this, not this: the server would have forgotten it by then.
+            let applied = if self.turn.new_pins.is_empty() {
+                Box::pin(self.cancel.unless_cancelled(apply)).await
+            } else {
+                Ok(Box::pin(apply).await) // what the server is kept for must not be lost
+            };
+            match applied {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    Box::pin(self.settings_refused(leased, error)).await;
+                    return Flow::Continue;
+                }
+                Err(GivenUp) => {
+                    drop(leased); // half way to its settings: it is closed
+                    self.refuse(&cancelled());
+                    return Flow::Continue;
+                }
             }
-            self.cancel.clear().await;
         }
         self.enter(leased);
         Flow::Continue
