@@ -138,6 +138,7 @@ async fn fan_outs_refusals_copies_and_what_the_proxy_answers_are_told_apart() {
     let mut sink = std::pin::pin!(sink);
     sink.send(Bytes::from_static(b"me\tread\nme\twrote\n")).await.unwrap();
     sink.finish().await.unwrap();
+    client.batch_execute("").await.unwrap(); // the driver does not wait for ReadyForQuery, with which it is counted
     let shown = statements(&admin, "statement, class, route, shards, calls, errors, rows").await;
     assert_eq!(
         shown,
