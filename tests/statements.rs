@@ -138,7 +138,12 @@ async fn fan_outs_refusals_copies_and_what_the_proxy_answers_are_told_apart() {
     let mut sink = std::pin::pin!(sink);
     sink.send(Bytes::from_static(b"me\tread\nme\twrote\n")).await.unwrap();
     sink.finish().await.unwrap();
-    client.batch_execute("").await.unwrap(); // the driver does not wait for ReadyForQuery, with which it is counted
+    // The driver does not wait for ReadyForQuery, with which it is counted.
+    common::eventually("the COPY is counted", std::time::Duration::from_secs(20), async || {
+        let shown = statements(&admin, "statement").await;
+        shown.iter().any(|statement| statement.starts_with("copy")).then_some(())
+    })
+    .await;
     let shown = statements(&admin, "statement, class, route, shards, calls, errors, rows").await;
     assert_eq!(
         shown,
