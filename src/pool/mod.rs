@@ -10,6 +10,7 @@ mod error; // why a connection could not be opened
 mod fuzz_tests;
 mod gate; // the pause of a database
 mod lend; // the pool
+mod lend_error; // why it lends nothing
 mod line; // who waits, in order
 mod prepared; // what a server holds prepared
 mod reset; // cleaning what a client left behind
@@ -24,7 +25,8 @@ pub use self::conn::{Endpoint, Opened, cancel, connect, notice_silence};
 pub use self::control::{ControlError, ControlPool};
 pub use self::error::ConnectError;
 pub use self::gate::Gate;
-pub use self::lend::{Lease, LeaseError, OpenError, Pool};
+pub use self::lend::{Lease, Pool};
+pub use self::lend_error::{LeaseError, OpenError};
 pub use self::prepared::{PreparedSet, Shape, StatementKey};
 pub use self::reset::scrub_and_return;
 pub use self::scram::{KeyCache, PassThrough, ScramKeys};
