@@ -64,11 +64,11 @@ TOML
     echo "$dir/plain.toml"
 }
 
-# Three shards: the shipped configuration, every statement routed by its key.
+# Three shards: the shipped configuration, every statement routed by its key. `workers` as above.
 routed_config() {
     local config=$dir/routed.toml i
     # Without [http]: it has a port of its own, and nobody asks there.
-    awk '/^\[/ { http = /^\[http\]/ } !http { print } /^\[proxy\]/ { print "workers = 1" }' proxy.toml |
+    awk '/^\[/ { http = /^\[http\]/ } !http { print } /^\[proxy\]/ { print "workers = '"${1:-1}"'" }' proxy.toml |
         sed -e "s/127.0.0.1:6432/127.0.0.1:$routed_port/" >"$config"
     for i in 0 1 2 3 4 5; do sed -i "s/port = 543$((i + 2))\b/port = $((base + i))/" "$config"; done
     echo "$config"

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io::IsTerminal;
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -14,6 +15,8 @@ use crate::config::Log;
 
 /// Virtual memory only: the SQL parser recurses on long chains, and an overflow could not be caught.
 const STACK: usize = 64 << 20;
+/// How long a thread that has looked up a name or derived a key waits for more of it.
+const KEEP_HELPER: Duration = Duration::from_secs(1);
 /// How long tasks that nobody waits for may hold up the end of the process.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -31,6 +34,17 @@ where
     let done = runtime.block_on(command);
     runtime.shutdown_timeout(LINGER);
     done
+}
+
+/// Whether this thread may use as much stack as a worker. The main thread's grows up to a limit that is looked at as it
+/// grows; how far it can be raised is the machine's to say.
+fn has_stack() -> bool {
+    let enough = STACK as u64;
+    match getrlimit(Resource::RLIMIT_STACK) {
+        Ok((now, _)) if now >= enough => true,
+        Ok((_, most)) => most >= enough && setrlimit(Resource::RLIMIT_STACK, enough, most).is_ok(),
+        Err(_) => false,
+    }
 }
 
 /// Runs a command to its end or to a Ctrl-C, which drops it.
@@ -71,7 +85,11 @@ pub(super) fn logging(log: &Log) {
 fn build(workers: usize) -> Result<Runtime, Failure> {
     // Two providers are compiled in, so rustls must be told; a second call is refused and changes nothing.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let mut builder = Builder::new_multi_thread();
-    builder.worker_threads(workers.max(1)).thread_stack_size(STACK).thread_name("pgherd").enable_all();
+    // A single worker is the main thread: in a process of one thread the kernel need not count a file's users at each
+    // call, and the runtime has nobody to share its queues with.
+    let mut builder =
+        if workers <= 1 && has_stack() { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    builder.worker_threads(workers.max(1)).thread_stack_size(STACK).thread_name("pgherd");
+    builder.thread_keep_alive(KEEP_HELPER).enable_all();
     builder.build().map_err(|e| Failure::new(format!("cannot start worker threads: {e}")))
 }
