@@ -20,6 +20,10 @@ has prometheus && has promtool || lacks+=(prometheus)
 if [ "${1:-}" = --bench ]; then
     has pgbouncer || [ -x /usr/sbin/pgbouncer ] || lacks+=(pgbouncer)
     has ab || lacks+=(apache2-utils)
+    # The newest BOLT there is, for scripts/release-build.sh, which does without where there is none.
+    compgen -G '/usr/lib/llvm-*/lib/libbolt_rt_instr.a' >/dev/null || ! has apt-cache ||
+        mapfile -t -O "${#lacks[@]}" lacks < <(apt-cache search --names-only '^(lib)?bolt-[0-9]+(-dev)?$' |
+            cut -d' ' -f1 | sort -t- -k2,2Vr | head -2)
 fi
 if [ "${1:-}" = --suites ]; then
     has go || lacks+=(golang-go)
