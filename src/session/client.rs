@@ -166,8 +166,6 @@ pub(super) struct Turn {
     pub(super) measured: Measured,
     /// COPY data of a message of which only a part has come.
     pub(super) copy_rest: usize,
-    /// Of that message a part has gone to the server at hand, which waits for the rest.
-    pub(super) copy_torn: bool,
     /// COPY data was sent ahead and waits for the server to ask for it.
     pub(super) copy_waits: bool,
     /// Flush was sent for a wait on what is owed.
@@ -262,7 +260,6 @@ impl Turn {
             began,
             measured,
             copy_rest: _,
-            copy_torn: _,
             copy_waits,
             flushed,
             committing,
@@ -400,7 +397,7 @@ impl Client {
         self.proxy.cancels().remove(self.cancel.id);
         self.cancel.answer_early(false);
         self.cancel.clear().await;
-        let whole = self.x.up.is_empty() && !self.turn.copy_torn;
+        let whole = self.x.up.is_empty() && !self.x.copy_torn;
         let drained = whole && !self.x.is_owed() && !self.x.is_batch_open() && !self.x.is_copy_in();
         if let Some(server) = self.server.take() {
             if drained {

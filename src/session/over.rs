@@ -111,7 +111,7 @@ impl Client {
             }
             self.unclaim();
         }
-        if std::mem::take(&mut self.turn.copy_torn) {
+        if std::mem::take(&mut self.x.copy_torn) {
             // The COPY has failed in the middle of a message: whatever is sent there now is that message's rest.
             return self.lost_with_state(&server);
         }
