@@ -118,6 +118,8 @@ pub(super) struct Turn {
     pub(super) barrier: bool,
     /// What the open batch has done on the server: reads only so far?
     pub(super) batch_wrote: bool,
+    /// The proxy has ended the client's batch on a server: what that one does not have of it goes on.
+    pub(super) divided: bool,
     /// A Query has gone out since all was answered last, and may fail.
     pub(super) queried: bool,
     /// All statements of this exchange only read, and `replay` holds all of it.
@@ -236,6 +238,7 @@ impl Turn {
             effects,
             barrier,
             batch_wrote,
+            divided,
             queried,
             only_reads,
             changes,
@@ -272,6 +275,7 @@ impl Turn {
         for fact in [
             barrier,
             batch_wrote,
+            divided,
             queried,
             only_reads,
             reread,

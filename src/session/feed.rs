@@ -358,6 +358,7 @@ impl Client {
             return Fed::Until(step);
         }
         self.turn.skip = false;
+        self.turn.divided = false;
         if self.server.is_some() {
             self.x.up.put_sync();
             self.x.expect(Expect::Sync { forward: true });
