@@ -134,7 +134,11 @@ impl Both {
     async fn start() -> Self {
         let changes = Changes { pool: "size = 2\nmin_idle = 0", ..Changes::default() };
         let both = Self { plain: Pg::start().await, front: Front::plain(0, changes).await };
-        let schema = "create table t (i int primary key, s text); create table u (i int, s text)";
+        let schema = "create table t (i int primary key, s text); create table u (i int, s text);
+             create table closed (i int, s text);
+             create function fails() returns trigger language plpgsql as
+               $$ begin raise exception 'nothing may be added' using errcode = 'P0123'; end $$;
+             create trigger fails before insert on closed for each statement execute function fails()";
         both.plain.connect_app().await.batch_execute(schema).await.unwrap();
         both.front.connect().await.batch_execute(schema).await.unwrap();
         both
@@ -774,5 +778,223 @@ async fn copy_is_one_servers_in_all_forms() {
             ],
         ),
     ];
+    Both::start().await.all_equal(scenes).await;
+}
+
+/// A server that reads CopyData ignores Sync; one that has failed before it read any, or after, answers it. Drivers send one
+/// ahead, right behind Execute.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn syncs_round_a_copy_are_answered_as_by_one_server() {
+    const GOOD: &str = "copy u from stdin";
+    const CLOSED: &str = "copy closed from stdin"; // fails after CopyInResponse, before it reads anything
+    let sent = |ready: usize, write: Write| step(Until::Ready(ready), write);
+    let end = |o: &mut BytesMut| o.put_frame(b'c', b"");
+    let mut scenes: Vec<(&str, Vec<Step>)> = vec![
+        (
+            "a trigger fails, Sync was sent ahead",
+            vec![
+                sent(2, |o| {
+                    o.run(CLOSED);
+                    o.put_sync();
+                    o.data(b"1\tone\n");
+                    o.put_frame(b'c', b"");
+                    o.put_sync();
+                }),
+                query("select 'after'"),
+            ],
+        ),
+        (
+            "a trigger fails, several Syncs",
+            vec![
+                sent(5, |o| {
+                    o.run(CLOSED);
+                    o.put_sync();
+                    o.put_sync();
+                    o.data(b"1\tone\n");
+                    o.put_sync();
+                    o.data(b"2\ttwo\n");
+                    o.put_frame(b'c', b"");
+                    o.put_sync();
+                    o.run("select 'after'");
+                    o.put_sync();
+                }),
+                query("select 'after'"),
+            ],
+        ),
+        (
+            "a trigger fails, and what follows is no data",
+            vec![sent(2, |o| {
+                o.run(CLOSED);
+                o.put_sync();
+                o.run("insert into u values (1, 'one')");
+                o.put_sync();
+            })],
+        ),
+        (
+            "a trigger fails in a transaction",
+            vec![
+                query("begin"),
+                query("insert into t values (1, 'one')"),
+                sent(2, |o| {
+                    o.run(CLOSED);
+                    o.put_sync();
+                    o.put_frame(b'c', b"");
+                    o.put_sync();
+                }),
+                query("select 1"),
+                query("rollback"),
+            ],
+        ),
+        (
+            "a trigger fails in a Query",
+            vec![
+                sent(2, |o| {
+                    o.put_query(CLOSED.as_bytes());
+                    o.put_sync();
+                    o.data(b"1\tone\n");
+                    o.put_frame(b'c', b"");
+                }),
+                sent(4, |o| {
+                    o.put_query(b"insert into t values (1, 'one'); copy closed from stdin");
+                    o.put_sync();
+                    o.data(b"1\tone\n");
+                    o.put_sync();
+                    o.put_frame(b'c', b"");
+                    o.put_query(b"select 'after'");
+                }),
+            ],
+        ),
+        (
+            "data that is wrong",
+            vec![
+                sent(1, |o| {
+                    o.run(GOOD);
+                    o.put_sync();
+                    o.data(b"x\tone\n");
+                    o.put_frame(b'c', b"");
+                    o.put_sync();
+                }),
+                sent(2, |o| {
+                    o.run(GOOD);
+                    o.put_sync();
+                    o.data(b"1\tone\n");
+                    o.put_sync();
+                    o.put_copy_fail("not today");
+                    o.put_sync();
+                    o.run("insert into t values (1, 'one')");
+                    o.put_sync();
+                }),
+                sent(2, |o| {
+                    o.put_query(GOOD.as_bytes());
+                    o.put_sync();
+                    o.data(b"x\tone\n");
+                    o.put_frame(b'c', b"");
+                    o.put_query(b"select 'after'");
+                }),
+                query("select 'after'"),
+            ],
+        ),
+        (
+            "data that is wrong, and Sync behind it",
+            vec![
+                sent(3, |o| {
+                    o.run(GOOD);
+                    o.put_sync();
+                    o.data(b"x\tone\n");
+                    o.put_sync();
+                    o.put_frame(b'c', b"");
+                    o.run("insert into t values (1, 'one')");
+                    o.put_sync();
+                    o.put_query(b"select 'after'");
+                }),
+                sent(3, |o| {
+                    o.put_query(GOOD.as_bytes());
+                    o.data(b"x\tone\n");
+                    o.put_sync();
+                    o.put_frame(b'c', b"");
+                    o.put_query(b"select 'after'");
+                }),
+            ],
+        ),
+        (
+            "data that is wrong, and behind it what is no Sync",
+            vec![
+                query("begin"),
+                sent(3, |o| {
+                    o.put_query(GOOD.as_bytes());
+                    o.data(b"x\tone\n");
+                    o.put_frame(b'S', b"x");
+                    o.put_frame(b'c', b"");
+                    o.put_query(b"select 'after'");
+                }),
+                query("rollback"),
+                sent(3, |o| {
+                    o.run(GOOD);
+                    o.put_sync();
+                    o.data(b"x\tone\n");
+                    o.put_frame(b'H', b"xy");
+                    o.put_frame(b'S', b"x");
+                    o.put_frame(b'c', b"");
+                    o.put_sync();
+                    o.put_query(b"select 'after'");
+                }),
+                sent(1, |o| {
+                    o.put_query(GOOD.as_bytes());
+                    o.put_frame(b'S', b"x");
+                    o.put_frame(b'H', b"xy");
+                    o.data(b"1\tone\n");
+                    o.put_frame(b'c', b"");
+                }),
+            ],
+        ),
+        (
+            "two in a Query",
+            vec![
+                sent(1, |o| {
+                    o.put_query(b"copy u from stdin; copy u from stdin");
+                    o.put_sync();
+                    o.data(b"1\tone\n");
+                    o.put_frame(b'c', b"");
+                    o.put_sync();
+                    o.data(b"2\ttwo\n");
+                    o.put_frame(b'c', b"");
+                }),
+                sent(3, |o| {
+                    o.put_query(b"copy u from stdin; copy closed from stdin");
+                    o.put_sync();
+                    o.data(b"1\tone\n");
+                    o.put_frame(b'c', b"");
+                    o.put_sync();
+                    o.data(b"2\ttwo\n");
+                    o.put_frame(b'c', b"");
+                    o.put_query(b"select 'after'");
+                }),
+            ],
+        ),
+    ];
+    // Step by step: what the client says depends on what it has heard.
+    for (name, begun, before, sql, data, told) in [
+        ("a trigger fails, step by step", "select 1", 4, CLOSED, "", 2),
+        ("data is wrong, step by step", "select 1", 4, GOOD, "x\tone\n", 1),
+        ("a trigger fails, step by step, in a transaction", "begin", 4, CLOSED, "", 2),
+        ("data is wrong, step by step, in a transaction", "begin", 4, GOOD, "x\tone\n", 1),
+    ] {
+        let mut steps = vec![query(begun)];
+        steps.push(step(Until::Messages(before), |o| {
+            o.run(sql);
+            o.put_sync();
+        }));
+        steps.push(step(Until::Messages(told), |o| {
+            if !data.is_empty() {
+                o.data(data.as_bytes())
+            }
+        }));
+        steps.push(batch(|o| {
+            o.data(b"1\tone\n");
+            end(o);
+        }));
+        steps.push(batch(|o| o.run("select 'after'")));
+        scenes.push((name, steps));
+    }
     Both::start().await.all_equal(scenes).await;
 }

@@ -195,6 +195,72 @@ async fn a_batch_may_read_on_many_shards_but_write_on_one() {
     nothing_leaked(&front).await;
 }
 
+/// What a server says of a Bind it says at once, whoever is to execute it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn counts_of_a_bind_over_several_shards_are_looked_at_when_it_comes() {
+    let front = Front::demo(0, Changes::default()).await;
+    let mut raw = Raw::connect(&front).await;
+    for user in USERS {
+        raw.out.put_query(insert(user).as_bytes());
+        assert_eq!(raw.ask().await, "INSERT_0_1 /I");
+    }
+    const TWO: &str = "select 'x', name from users";
+    const WITH: &str = "select 'x' from users where name = $1";
+    raw.out.put_parse("two", TWO.as_bytes(), &[]);
+    raw.out.put_parse("with", WITH.as_bytes(), &[]);
+    raw.out.put_sync();
+    assert_eq!(raw.ask().await, "1 1 /I");
+    let rows = "T x x x SELECT_3";
+    let texts = b"\0\0\0\0\0\x02\0\0\0\0";
+    let value = b"\0\0\0\x01\0\0\0\x01n\0\0";
+    let cases: [(&str, &str, &[u8], &str); 7] = [
+        (TWO, "two", b"\0\0\0\0\0\x01\0\0", rows),
+        (TWO, "two", texts, rows),
+        (TWO, "two", b"\0\0\0\0\0\x03\0\0\0\0\0\0", "08P01"),
+        (WITH, "with", value, rows),
+        (WITH, "with", &[0; 6], "08P01"),
+        (WITH, "with", b"\0\0\0\x02\xff\xff\xff\xff\xff\xff\xff\xff\0\0", "08P01"),
+        (WITH, "with", b"\0\0\0\x01\0\0\0\x01n\0\x02\0\0\0\0", "08P01"),
+    ];
+    for (sql, name, tail, want) in cases {
+        for prepared in [true, false] {
+            for portal in ["", "p"] {
+                let name = if prepared { name } else { "" };
+                if !prepared {
+                    raw.out.put_parse("", sql.as_bytes(), &[]);
+                }
+                raw.out.put_bind(portal, name, tail);
+                raw.out.put_target(b'D', DescribeTarget::Portal(portal));
+                raw.out.put_execute(portal, 0);
+                raw.out.put_sync();
+                let (parsed, bound) =
+                    (if prepared { "" } else { "1 " }, if want == rows { "2 " } else { "" });
+                let answer = raw.ask().await;
+                assert_eq!(
+                    answer,
+                    format!("{parsed}{bound}{want} /I"),
+                    "{sql} {tail:?} {prepared} {portal:?}"
+                );
+            }
+        }
+    }
+    // What is bound stays bound while the batch goes elsewhere.
+    raw.out.put_bind("f", "two", texts);
+    raw.statement(&select("user_1"), false);
+    raw.out.put_execute("f", 0);
+    raw.statement(&select("user_4"), false).out.put_sync();
+    assert_eq!(raw.ask().await, "2 1 2 user_1 SELECT_1 x x x SELECT_3 1 2 user_4 SELECT_1 /I");
+    // What fails in a batch fails with all of it, though the reads are elsewhere.
+    raw.out.put_bind("f", "two", texts);
+    raw.statement("update users set name = 'y' where user_id = 'user_1'", false);
+    raw.out.put_execute("f", 0);
+    raw.statement("select 1 / 0", false).out.put_sync();
+    assert_eq!(raw.ask().await, "2 1 2 UPDATE_1 0A000 /I");
+    raw.out.put_query(b"select name from users where user_id = 'user_1'");
+    assert_eq!(raw.ask().await, "T n SELECT_1 /I");
+    nothing_leaked(&front).await;
+}
+
 /// The second batch has failed before the proxy divides the third.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_that_is_divided_is_not_skipped_for_an_error_of_one_before_it() {

@@ -215,6 +215,20 @@ fn talks() -> Vec<Talk> {
         t.frame(b'd', b"1\n22\n", 0).frame(b'd', b"333\n", 0).frame(b'c', b"", 0).sync();
         t.query("select sum(i) from u").query("rollback");
     });
+    make("copy in, Syncs round it", &|t| {
+        t.query("begin");
+        for (sql, data, answered) in [
+            ("copy u from stdin", "1\n", 0),
+            ("copy u from stdin", "x\n", 0),
+            ("copy closed from stdin", "1\n", 1),
+        ] {
+            t.query("savepoint s").parse("", sql).bind("", "", &[]).execute("", 0).frame(b'S', b"", answered);
+            t.frame(b'd', data.as_bytes(), 0).frame(b'c', b"", 0).sync().query("rollback to s");
+            t.query("savepoint s").frame(b'Q', format!("{sql}\0").as_bytes(), 0).frame(b'S', b"", answered);
+            t.frame(b'd', data.as_bytes(), 0).frame(b'c', b"", 1).query("rollback to s");
+        }
+        t.query("select sum(i) from u").query("rollback");
+    });
     make("copy out", &|t| {
         t.query("copy t to stdout").query("copy (select i, repeat(j, 40) from t) to stdout (format binary)");
         t.query("copy (select 1 / (i - 2) from t order by i) to stdout").query("select 'after'");
@@ -265,6 +279,10 @@ async fn start() -> (Front, Torn, u16) {
     let app = herd.primary(0).connect_app().await;
     app.batch_execute("create table t (i int, j text); create table u (i int)").await.unwrap();
     app.batch_execute("insert into t values (1, 'a'), (2, 'b'), (3, 'c')").await.unwrap();
+    let closed = "create table closed (i int);
+         create function fails() returns trigger language plpgsql as $$ begin raise 'nothing may be added'; end $$;
+         create trigger fails before insert on closed for each statement execute function fails()";
+    app.batch_execute(closed).await.unwrap();
     let (port, torn) = relay(server).await;
     herd.shards[0].primary.port = port;
     let front = Front::over(herd, false, Changes { pool: "size = 1", ..Changes::default() }).await;

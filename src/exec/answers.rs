@@ -68,12 +68,18 @@ impl Exchange {
 
     /// One whole message other than a row, at `ready`.
     pub(super) fn message(&mut self, tag: u8, total: usize, server: &mut ServerConn) -> Option<Lost> {
+        if tag == b'C' {
+            self.copy_ends();
+        }
         let body = self.down.get(self.ready + 5..self.ready + total).unwrap_or_default();
         let mut forward = !self.is_swallowing();
         match tag {
             b'Z' => match body {
-                [status] if TransactionStatus::from_byte(*status).is_some() => {
-                    forward = self.ready_for_query(TransactionStatus::from_byte(*status));
+                [status] if let Some(status) = TransactionStatus::from_byte(*status) => {
+                    if self.is_copy_unclear() {
+                        return self.ready_after_copy(status, total);
+                    }
+                    forward = self.ready_for_query(Some(status));
                 }
                 _ => return Some(malformed("ReadyForQuery", "its status is unknown")),
             },
@@ -121,6 +127,7 @@ impl Exchange {
             b'2' => {
                 self.expect.pop_front();
             }
+            b'3' if self.is_copy_unclear() => return self.closed_after_copy(total),
             b'3' => {
                 if let Some(Expect::Close { forward: wanted, .. }) = self.expect.pop_front() {
                     forward = wanted;
@@ -248,7 +255,11 @@ impl Exchange {
                 self.cut(total);
                 return None;
             }
-            Some(Expect::Query { .. }) => self.finishes.push(How::Failed, Some(0)),
+            Some(Expect::Query { .. }) => {
+                self.finishes.push(How::Failed, Some(0));
+                self.copy_fails();
+            }
+            Some(Expect::CopyFailed(_)) => self.error_after_copy(),
             Some(Expect::Refuse(instead)) => {
                 let instead = instead.clone();
                 self.cut(total);
@@ -269,6 +280,7 @@ impl Exchange {
                 let executes = batch.any(|e| matches!(e, Expect::Execute { .. }));
                 self.finishes.push(if executes { How::Failed } else { How::Stray }, Some(0));
                 self.skip_to_sync();
+                self.copy_fails();
                 // If a Query follows, that is what ended the batch, and nothing is skipped.
                 if self.expect.len() == 1 && self.expect.front() == Some(&Expect::Sync { forward: false }) {
                     self.done.push(Done::CutShort);
@@ -283,8 +295,9 @@ impl Exchange {
     /// An error in the extended protocol: the server answers nothing more before Sync.
     pub(super) fn skip_to_sync(&mut self) {
         self.skipping = true;
-        let ends =
-            |next: &Expect| matches!(next, Expect::Sync { .. } | Expect::Query { .. } | Expect::Prefix);
+        let ends = |next: &Expect| {
+            matches!(next, Expect::Sync { .. } | Expect::CopySyncs(_) | Expect::Query { .. } | Expect::Prefix)
+        };
         let end = self.expect.iter().position(ends).unwrap_or(self.expect.len());
         let unnamed = matches!(self.expect.front(), Some(Expect::Parse { key: None, .. }));
         // The first is the one that failed.
@@ -305,18 +318,6 @@ impl Exchange {
             let owed = self.expect.iter().find_map(number);
             self.done.push(Done::NoUnnamed(owed));
         }
-    }
-
-    /// A server that reads CopyData ignores Sync, also one that was sent ahead right after Execute or Query; the client
-    /// sends another after CopyDone. Source: PostgreSQL docs, "Message Flow", COPY operations.
-    pub(super) fn copy_in_begins(&mut self) {
-        self.copy_in = true;
-        match self.expect.front() {
-            Some(Expect::Execute { .. }) => self.open_batch = true,
-            Some(Expect::Query { .. }) => {}
-            _ => return,
-        }
-        self.expect.retain(|answer| !matches!(answer, Expect::Sync { .. }));
     }
 
     #[inline]
@@ -398,6 +399,8 @@ pub(super) fn skipped(answer: Expect) -> Option<Done> {
         | Expect::Query { .. }
         | Expect::Prefix
         | Expect::Sync { .. }
+        | Expect::CopySyncs(_)
+        | Expect::CopyFailed(_)
         | Expect::Local(_)
         | Expect::Plain
         | Expect::Refuse(_) => None,

@@ -83,6 +83,8 @@ pub struct Exchange {
     pub(super) skipping: bool,
     /// The server wants CopyData.
     pub(super) copy_in: bool,
+    /// Of a CopyData message a part has gone to the server, which waits for the rest.
+    pub copy_torn: bool,
     /// Whether anything of this exchange has reached the client's buffer.
     pub(super) answered: bool,
     pub(super) read_size: usize,
@@ -135,6 +137,7 @@ impl Exchange {
             status,
             skipping,
             copy_in,
+            copy_torn,
             answered,
             read_size,
             gather,
@@ -159,7 +162,7 @@ impl Exchange {
                 *buffer = BytesMut::new();
             }
         }
-        for fact in [skipping, copy_in, answered, open_batch, hold_ready, held, plain] {
+        for fact in [skipping, copy_in, copy_torn, answered, open_batch, hold_ready, held, plain] {
             *fact = false;
         }
         (*ready, *pass, *query_done, *read_size) = (0, 0, 0, READ_MIN);
@@ -201,7 +204,11 @@ impl Exchange {
             Expect::Prefix => {}
             // A Query ends a batch without Sync too: its ReadyForQuery is that of both.
             Expect::Query { .. } | Expect::Sync { .. } => self.open_batch = false,
-            Expect::Local(_) | Expect::Change(_) | Expect::Plain => {}
+            Expect::Local(_)
+            | Expect::Change(_)
+            | Expect::Plain
+            | Expect::CopySyncs(_)
+            | Expect::CopyFailed(_) => {}
             Expect::Parse { .. }
             | Expect::Bind
             | Expect::BindOf(_)
@@ -284,7 +291,9 @@ impl Exchange {
     /// Whether the server has to say something next: an answer, or the rest of a message.
     #[must_use]
     pub fn is_waiting_for_server(&self) -> bool {
-        !self.expect.is_empty() || self.pass > 0 || self.down.len() > self.ready
+        let waits_for_client =
+            matches!(self.expect.front(), Some(Expect::CopyFailed(failed)) if !failed.asked);
+        (!self.expect.is_empty() && !waits_for_client) || self.pass > 0 || self.down.len() > self.ready
     }
 
     /// Whether a statement or batch was sent that is not yet over.
@@ -319,8 +328,10 @@ impl Exchange {
     /// by an error: `None` if nothing was owed, else whether a ReadyForQuery was owed to it.
     pub fn abandon(&mut self) -> Option<bool> {
         let owed = self.is_under_way();
-        let ready =
-            self.expect.iter().any(|e| matches!(e, Expect::Query { .. } | Expect::Sync { forward: true }));
+        let ready = self.expect.iter().any(|e| {
+            matches!(e, Expect::Query { .. } | Expect::Sync { forward: true })
+                || matches!(e, Expect::CopyFailed(failed) if failed.told < failed.least)
+        });
         let first = self.done.len();
         self.done.extend(self.expect.drain(..).filter_map(skipped));
         if let Some(undone) = self.done.get_mut(first..) {

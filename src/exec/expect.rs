@@ -54,6 +54,10 @@ pub enum Expect {
         /// Whether the client asked for it.
         forward: bool,
     },
+    /// So many ReadyForQuery, or fewer: Syncs that a server ignores if it reads them in the COPY before them.
+    CopySyncs(u32),
+    /// The same when that COPY has failed.
+    CopyFailed(CopyFailed),
     /// Bytes of the proxy's own, put in when their turn comes; dropped when an error skips to Sync.
     Local(Bytes),
     /// The client's names of statements have changed here: if an error skips this, they have not. The caller's number.
@@ -62,6 +66,25 @@ pub enum Expect {
     Plain,
     /// The server will fail here, for the proxy made it to; the client sees this ErrorResponse instead.
     Refuse(Bytes),
+}
+
+/// What is known of the Syncs round a COPY that has failed: those that the server had not read by then are answered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CopyFailed {
+    /// So many ReadyForQuery are the client's for certain.
+    pub(super) least: u32,
+    /// And not more than so many.
+    pub(super) most: u32,
+    /// So many have come.
+    pub(super) seen: u32,
+    /// So many of them went to the client.
+    pub(super) told: u32,
+    /// The proxy itself ends what the server skips, by a Sync of its own behind the client's.
+    pub(super) own: bool,
+    /// What is answered behind all of them was sent.
+    pub(super) asked: bool,
+    /// Its CloseComplete has come; its ReadyForQuery is the last of all.
+    pub(super) closed: bool,
 }
 
 /// What happened while answers came in, in order.

@@ -28,6 +28,8 @@ fn owed() -> Vec<Vec<Expect>> {
         vec![parse(false), describe(false), Expect::Bind, execute(1), Expect::Bind, execute(2), sync.clone()],
         vec![parse(true), describe(true), Expect::Close { forward: true, key: None }, sync.clone()],
         vec![Expect::Bind, execute(1), sync.clone(), Expect::Query { mark: 2 }],
+        vec![execute(1), sync.clone(), sync.clone()],
+        vec![Expect::Query { mark: 1 }, sync.clone()],
     ]
 }
 

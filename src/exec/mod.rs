@@ -2,6 +2,7 @@
 //! Must not know SQL text beyond what a route hands it, nor how clients log in.
 
 mod answers; // what a server says, message by message
+mod copy; // Syncs round COPY data
 mod ear; // one listening connection
 mod exchange; // one client, one server: what is between them
 mod expect; // what a server still owes

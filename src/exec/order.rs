@@ -33,9 +33,15 @@ pub(super) fn fits(front: Option<&Expect>, tag: u8) -> bool {
         Some(Expect::DescribeStatement { .. }) => matches!(tag, b't' | b'T' | b'n'),
         Some(Expect::DescribePortal) => matches!(tag, b'T' | b'n'),
         Some(Expect::Sync { .. }) => tag == b'Z',
+        Some(Expect::CopyFailed(_)) => matches!(tag, b'Z' | b'3'),
         // Nothing of the server's is owed: the first is to fail, the others are the proxy's own.
         Some(
-            Expect::ParseOf(_) | Expect::Refuse(_) | Expect::Local(_) | Expect::Change(_) | Expect::Plain,
+            Expect::ParseOf(_)
+            | Expect::Refuse(_)
+            | Expect::Local(_)
+            | Expect::Change(_)
+            | Expect::CopySyncs(_)
+            | Expect::Plain,
         )
         | None => false,
     }
@@ -52,6 +58,7 @@ pub(super) fn error_of(body: &[u8]) -> Option<ErrorFields> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exec::expect::CopyFailed;
 
     #[test]
     fn each_answer_comes_in_its_turn_only() {
@@ -67,6 +74,8 @@ mod tests {
             (Some(&Expect::Bind), "SNAE2"),
             (Some(&Expect::DescribePortal), "SNAETn"),
             (Some(&sync), "SNAEZ"),
+            (Some(&Expect::CopySyncs(1)), "SNAE"),
+            (Some(&Expect::CopyFailed(CopyFailed::default())), "SNAEZ3"),
         ] {
             for tag in 0..=255u8 {
                 assert_eq!(fits(front, tag), may.as_bytes().contains(&tag), "{front:?} {}", char::from(tag));

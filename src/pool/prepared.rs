@@ -39,6 +39,8 @@ pub struct Shape {
     pub parameters: Bytes,
     /// A hash of names and types of its columns; 0: it returns no rows.
     pub columns: u128,
+    /// How many these are.
+    pub width: usize,
 }
 
 /// The prepared statements one server holds, least recently used first to go.
@@ -142,7 +144,7 @@ mod tests {
     #[test]
     fn a_statement_that_is_prepared_again_has_no_shape_until_it_is_described() {
         let mut set = PreparedSet::new(NonZeroUsize::new(2).unwrap());
-        let shape = Arc::new(Shape { parameters: Bytes::new(), columns: 7 });
+        let shape = Arc::new(Shape { parameters: Bytes::new(), columns: 7, width: 1 });
         set.insert(StatementKey(1));
         set.describe(StatementKey(1), &shape);
         assert_eq!(set.touch(StatementKey(1)), Some(Some(&shape)));

@@ -63,7 +63,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::catalog::Catalog;
 use crate::shard::{Map, ShardId};
-use crate::wire::SqlState;
+use crate::wire::{ClientFacing, SqlState};
 
 use self::cache::Cache;
 use self::fallback::Ground;
@@ -286,6 +286,18 @@ impl Statement {
     pub fn configured(&self, params: &[Param<'_>]) -> Result<Vec<SetParameter>, RouteError> {
         let Kind::SetConfig(calls) = &self.work.kind else { return Ok(Vec::new()) };
         set_config::evaluate(calls, params)
+    }
+
+    /// Whether it was read to its end, and a server would find no syntax error in it.
+    #[must_use]
+    pub fn is_understood(&self) -> bool {
+        self.work.is_understood()
+    }
+
+    /// The syntax error that it has, if it is one that a server need not tell.
+    #[must_use]
+    pub fn syntax_error(&self) -> Option<&RouteError> {
+        self.work.error().filter(|error| error.sqlstate() == SqlState::SYNTAX_ERROR)
     }
 
     /// The process that it ends or cancels with these values, if it does that and nothing else.

@@ -175,6 +175,19 @@ impl Work {
         matches!(self.course, Course::Failed(_) | Course::Decided { target: Err(_), .. })
     }
 
+    /// See [`super::Statement::is_understood`].
+    pub(super) fn is_understood(&self) -> bool {
+        matches!(self.course, Course::Planned { .. } | Course::Local)
+    }
+
+    /// Why it cannot be run at all.
+    pub(super) fn error(&self) -> Option<&RouteError> {
+        match &self.course {
+            Course::Failed(error) => Some(error),
+            Course::Planned { .. } | Course::Local | Course::Decided { .. } => None,
+        }
+    }
+
     /// Whether the session carries it out, so that nothing can force it anywhere.
     pub(super) fn is_local(&self) -> bool {
         matches!(self.course, Course::Local)

@@ -102,6 +102,21 @@ impl Client {
         }
         if matches!(route.target, Target::Fanout(_))
             && self.txn.is_none()
+            && self.turn.of_sql == 0
+            && !statement.knows_counts_of(view)
+        {
+            // Whether there are as many values and result formats as there must be is told now, not when it is executed.
+            if self.server.is_none()
+                && let Some(step) = self.lease_for(None, true)
+            {
+                return Ok(Fed::Until(step));
+            }
+            if let Some(step) = self.learn(&statement) {
+                return Ok(Fed::Until(step));
+            }
+        }
+        if matches!(route.target, Target::Fanout(_))
+            && self.txn.is_none()
             && let Some(step) = self.check_before_fanout().map_err(|e| e.report())?
         {
             return Ok(Fed::Until(step));
@@ -112,6 +127,10 @@ impl Client {
         if let Target::Fanout(shards) = route.target {
             if let Some(step) = self.name_taken(view, &statement, false)? {
                 return Ok(Fed::Until(step));
+            }
+            let (given, columns) = (view.result_formats().len(), statement.columns());
+            if let Some(columns) = columns.filter(|columns| given > 1 && given != *columns) {
+                return Err(wrong_formats(given, columns));
             }
             let note = self.note(parsed, Some(&route), true);
             return Ok(self.bind_fanout(view, &statement, shards, note));
@@ -356,5 +375,11 @@ fn wrong_count(view: &BindView<'_>, wanted: usize) -> ErrorReport {
     let message = format!(
         "bind message supplies {given} parameters, but prepared statement \"{name}\" requires {wanted}"
     );
+    ErrorReport::error(SqlState::PROTOCOL_VIOLATION, message)
+}
+
+/// PostgreSQL's own words.
+fn wrong_formats(given: usize, columns: usize) -> ErrorReport {
+    let message = format!("bind message has {given} result formats but query has {columns} columns");
     ErrorReport::error(SqlState::PROTOCOL_VIOLATION, message)
 }

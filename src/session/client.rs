@@ -118,6 +118,8 @@ pub(super) struct Turn {
     pub(super) barrier: bool,
     /// What the open batch has done on the server: reads only so far?
     pub(super) batch_wrote: bool,
+    /// The proxy has ended the client's batch on a server: what that one does not have of it goes on.
+    pub(super) divided: bool,
     /// A Query has gone out since all was answered last, and may fail.
     pub(super) queried: bool,
     /// All statements of this exchange only read, and `replay` holds all of it.
@@ -166,8 +168,6 @@ pub(super) struct Turn {
     pub(super) measured: Measured,
     /// COPY data of a message of which only a part has come.
     pub(super) copy_rest: usize,
-    /// Of that message a part has gone to the server at hand, which waits for the rest.
-    pub(super) copy_torn: bool,
     /// COPY data was sent ahead and waits for the server to ask for it.
     pub(super) copy_waits: bool,
     /// Flush was sent for a wait on what is owed.
@@ -238,6 +238,7 @@ impl Turn {
             effects,
             barrier,
             batch_wrote,
+            divided,
             queried,
             only_reads,
             changes,
@@ -262,7 +263,6 @@ impl Turn {
             began,
             measured,
             copy_rest: _,
-            copy_torn: _,
             copy_waits,
             flushed,
             committing,
@@ -275,6 +275,7 @@ impl Turn {
         for fact in [
             barrier,
             batch_wrote,
+            divided,
             queried,
             only_reads,
             reread,
@@ -400,7 +401,7 @@ impl Client {
         self.proxy.cancels().remove(self.cancel.id);
         self.cancel.answer_early(false);
         self.cancel.clear().await;
-        let whole = self.x.up.is_empty() && !self.turn.copy_torn;
+        let whole = self.x.up.is_empty() && !self.x.copy_torn;
         let drained = whole && !self.x.is_owed() && !self.x.is_batch_open() && !self.x.is_copy_in();
         if let Some(server) = self.server.take() {
             if drained {

@@ -90,6 +90,9 @@ impl Client {
             if self.x.is_holding() {
                 return Step::Drain; // what was kept back is said before anything else is answered
             }
+            if self.x.is_copy_unclear() && self.turn.copy_rest == 0 {
+                return Step::Drain;
+            }
             if self.x.is_copy_in() && (!self.turn.deferred.is_empty() || self.x.owes_local()) {
                 // What the proxy has kept or answered came before the COPY data, where a server reads nothing else.
                 return self.broken(&WireError::OutOfTurn { tag: b'P' });
@@ -190,18 +193,19 @@ impl Client {
 
     /// The next `n` bytes of the client are COPY data.
     fn copy_bytes(&mut self, n: usize) {
-        if self.x.is_copy_in() || self.turn.copy_torn {
-            // A message that has begun on a server goes there whole, whatever that has said meanwhile.
-            self.turn.copy_torn = self.turn.copy_rest > 0;
+        if self.x.is_copy_in() || self.x.copy_torn {
             // What was sent cannot be sent again.
             self.turn.only_reads = false;
             if self.x.up.is_empty() && n == self.inbuf.len() {
                 std::mem::swap(&mut self.x.up, &mut self.inbuf); // nothing is copied, both keep their room
-                return;
+            } else {
+                self.x.up.extend_from_slice(self.inbuf.get(..n).unwrap_or_default());
+                self.inbuf.advance(n);
             }
-            self.x.up.extend_from_slice(self.inbuf.get(..n).unwrap_or_default());
+            // A message that has begun on a server goes there whole, whatever that has said meanwhile.
+            return self.x.tear_copy(self.turn.copy_rest > 0);
         }
-        // Else the server has refused the COPY: data still under way is dropped, as PostgreSQL does.
+        // The server has refused the COPY: data still under way is dropped, as PostgreSQL does.
         self.inbuf.advance(n);
     }
 
@@ -272,7 +276,10 @@ impl Client {
                 }
                 return Ok(Fed::Next);
             }
-            b'S' if self.x.is_copy_in() => return Ok(Fed::Next), // ignored by a server that reads CopyData
+            b'S' if self.x.is_copy_in() => {
+                self.x.sync_in_copy(frame);
+                return Ok(Fed::Next);
+            }
             b'H' if self.x.is_copy_in() && !body.is_empty() => return Ok(Fed::Next),
             b'S' => {
                 parse_empty("Sync", body)?;
@@ -283,6 +290,11 @@ impl Client {
         if self.x.is_copy_in() && tag != b'H' {
             // A server would lose step with its client here and end the session.
             return Err(WireError::OutOfTurn { tag });
+        }
+        if self.x.has_copy_syncs()
+            && let Some(step) = self.settle_first()
+        {
+            return Ok(Fed::Until(step));
         }
         if self.x.is_skipping() && tag == b'Q' && std::mem::take(&mut self.turn.by_name) {
             return Ok(self.on_sync()); // what it executes could not be prepared here
@@ -346,6 +358,7 @@ impl Client {
             return Fed::Until(step);
         }
         self.turn.skip = false;
+        self.turn.divided = false;
         if self.server.is_some() {
             self.x.up.put_sync();
             self.x.expect(Expect::Sync { forward: true });

@@ -25,7 +25,7 @@ impl Client {
             return self.lost_after_all(&lost).await;
         }
         let Some(server) = self.server.take() else { return Flow::End };
-        self.turn.copy_torn = false;
+        self.x.copy_torn = false;
         self.cancel.clear().await;
         self.unclaim();
         self.x.hold_ready(self.ears.is_some());

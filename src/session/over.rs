@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use tokio::time::Instant;
 
 use super::client::{Client, Flow, Place};
+use super::prepared::Portal;
 use super::txn::{Open, Txn};
 use crate::shard::ShardId;
 use crate::stats::{ErrorEvent, StatementSlot};
@@ -93,7 +94,11 @@ impl Client {
         if !Arc::ptr_eq(&self.reported, &server.parameters) {
             self.reported = server.parameters.clone(); // every change was passed on
         }
-        self.portals.clear();
+        if std::mem::take(&mut self.turn.divided) {
+            self.portals.retain(|portal| !matches!(portal, Portal::Server { .. }));
+        } else {
+            self.portals.clear();
+        }
         self.stats.count_transaction();
         if wrote && !server.is_replica() {
             self.note_write(shard);
@@ -111,7 +116,7 @@ impl Client {
             }
             self.unclaim();
         }
-        if std::mem::take(&mut self.turn.copy_torn) {
+        if std::mem::take(&mut self.x.copy_torn) {
             // The COPY has failed in the middle of a message: whatever is sent there now is that message's rest.
             return self.lost_with_state(&server);
         }

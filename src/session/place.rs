@@ -67,6 +67,7 @@ impl Client {
         self.x.up.put_sync();
         self.x.expect(Expect::Sync { forward: false });
         self.turn.only_reads = false;
+        self.turn.divided = true;
     }
 
     /// A server of a shard; `None`: one was idle and has joined already.

@@ -192,6 +192,10 @@ impl Client {
         }
         if self.server.is_some() {
             if self.x.is_batch_open() {
+                if self.turn.batch_wrote {
+                    // What was written after its Bind would be committed before the batch has come to its end.
+                    return self.refuse_in_turn(&self.second_shard(None).report());
+                }
                 self.close_batch();
             }
             return Fed::Until(Step::Drain);

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::measure::Note;
 use crate::pool::{Shape, StatementKey};
 use crate::route::{Router, Statement};
-use crate::wire::{ParseView, parse_row_description};
+use crate::wire::{BindView, ParseView, parse_row_description};
 
 /// Things by the client's names; the unnamed one, which most clients use most, has a place of its own.
 #[derive(Debug)]
@@ -47,6 +47,11 @@ impl<T> Named<T> {
 
     pub(super) fn remove(&mut self, name: &str) -> Option<T> {
         if name.is_empty() { self.unnamed.take() } else { self.named.remove(name) }
+    }
+
+    pub(super) fn retain(&mut self, stays: impl Fn(&T) -> bool) {
+        self.unnamed.take_if(|value| !stays(value));
+        self.named.retain(|_, value| stays(value));
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -126,6 +131,18 @@ impl ClientStatement {
         self.shape.get().map(|shape| shape.parameters.len() / 4)
     }
 
+    /// How many columns its rows have, if that is known.
+    pub(super) fn columns(&self) -> Option<usize> {
+        self.shape.get().map(|shape| shape.width)
+    }
+
+    /// Whether it is known if the numbers of values and result formats of a Bind are right. A text without a dollar has no
+    /// parameters, and one format is for any number of columns.
+    pub(super) fn knows_counts_of(&self, view: &BindView<'_>) -> bool {
+        let plain = || view.is_empty() && memchr::memchr(b'$', &self.sql).is_none();
+        self.shape.get().is_some() || (view.result_formats().len() < 2 && plain())
+    }
+
     /// Whether what its text means depends on settings: a constant of a date or time, or one with a backslash.
     pub(super) fn has_fickle_constants(&self) -> bool {
         let text = String::from_utf8_lossy(&self.sql);
@@ -143,14 +160,16 @@ const FIRST_USER_OID: u32 = 16384;
 
 /// What a server's description of a statement says: as much of its columns as PostgreSQL compares.
 pub(super) fn shape_of(body: &[u8], columns: Option<&[u8]>) -> Shape {
-    let columns = columns.and_then(|body| parse_row_description(body).ok()).map_or(0, |columns| {
+    let columns = columns.and_then(|body| parse_row_description(body).ok());
+    let width = columns.as_ref().map_or(0, Vec::len);
+    let columns = columns.map_or(0, |columns| {
         let columns: Vec<_> = columns
             .iter()
             .map(|c| (c.name.as_str(), c.type_oid.min(FIRST_USER_OID), c.type_len, c.typmod))
             .collect();
         hash(&columns).max(1)
     });
-    Shape { parameters: Bytes::copy_from_slice(body.get(2..).unwrap_or_default()), columns }
+    Shape { parameters: Bytes::copy_from_slice(body.get(2..).unwrap_or_default()), columns, width }
 }
 
 /// A portal of a client.

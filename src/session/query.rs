@@ -289,6 +289,10 @@ impl Client {
         let mut names: Vec<String> = Vec::new();
         let named = self.names_in(statements, sql)?;
         for (n, statement) in statements.iter().enumerate() {
+            let among_others = |error| match self.is_maybe_stale(&error) {
+                true => error, // the catalogs are read, and then it is looked at again
+                false => among_others(statements, n, error),
+            };
             let own = match statement.kind() {
                 Kind::Virtual(_) | Kind::Command(_) => true,
                 Kind::Reset(Some(name)) => name.starts_with("pgherd."),
@@ -351,12 +355,12 @@ impl Client {
             let route = if let Some(parsed) = inner.filter(|_| matches!(statement.kind(), Kind::SqlPrepare)) {
                 route_of(parsed, parsed.route(router, sql, &[], &self.vars.env))
             } else if vars.env.search_path == self.vars.env.search_path {
-                statement.route(router, sql, &[], &self.vars.env)?
+                statement.route(router, sql, &[], &self.vars.env).map_err(among_others)?
             } else {
                 let env = Env { search_path: vars.env.search_path.clone(), ..self.vars.env.clone() };
                 let text = sql.get(statement.span.clone()).unwrap_or_default();
                 let again = router.prepare(text, &env)?;
-                again.first().unwrap_or(statement).route(router, text, &[], &env)?
+                again.first().unwrap_or(statement).route(router, text, &[], &env).map_err(among_others)?
             };
             whole = join_routes(&whole, &route, router)?;
             if let Kind::Set(set) = statement.kind() {
@@ -387,15 +391,19 @@ impl Client {
 
     /// Whether an error may come from a catalog that is behind the servers': it is then read again, once a turn.
     pub(super) fn may_be_stale(&mut self, error: &RouteError) -> bool {
+        let stale = self.is_maybe_stale(error);
+        if stale {
+            self.turn.reread = true;
+            self.turn.stash = None;
+        }
+        stale
+    }
+
+    fn is_maybe_stale(&self, error: &RouteError) -> bool {
         let missing = matches!(error, RouteError::Sql { code, .. }
             if [SqlState::UNDEFINED_TABLE, SqlState::UNDEFINED_COLUMN].contains(code));
         let Place::Database { served, .. } = &self.place else { return false };
-        if !missing || self.turn.reread || served.cluster.is_schema_fresh() {
-            return false;
-        }
-        self.turn.reread = true;
-        self.turn.stash = None;
-        true
+        missing && !self.turn.reread && !served.cluster.is_schema_fresh()
     }
 
     fn run_empty(&mut self) -> Fed {
@@ -455,6 +463,26 @@ pub(super) fn passed_on() -> Route {
         binds_transaction: true,
         partition: None,
     }
+}
+
+/// An error of the `n`th statement of a text. A server reads all of them before it runs the first, and tells this when its
+/// turn comes: that it is told at all is certain of the first only, and if there is no syntax error in the others.
+fn among_others(statements: &[Statement], n: usize, error: RouteError) -> RouteError {
+    let RouteError::Sql { code, .. } = &error else { return error };
+    if *code == SqlState::SYNTAX_ERROR {
+        return error;
+    }
+    if let Some(before_all) = statements.iter().find_map(Statement::syntax_error) {
+        return before_all.clone();
+    }
+    if n == 0 && statements.iter().all(Statement::is_understood) {
+        return error;
+    }
+    let mut hint = "Send each statement as a query of its own.".to_owned();
+    if let Some(own) = error.hint() {
+        hint = format!("{hint} {own}");
+    }
+    RouteError::Refused { what: format!("a statement that fails ({error}) beside others in one query"), hint }
 }
 
 fn join_routes(a: &Route, b: &Route, router: &Router) -> Result<Route, RouteError> {

@@ -87,13 +87,18 @@ impl Oracle {
         };
         let ((told, rest), (wants, _)) = (split(&by_proxy), split(&by_server));
         let refusal = |word: &String| word == "E 08P01" || word == "E 0A000";
-        // It may refuse in its own words what the other refuses, and does not keep the portal of a Query that failed.
-        let alike = |(a, b): &(&String, &String)| {
+        // It may refuse in its own words what the other refuses, and does not keep the portal of a Query that failed: of that
+        // a server says 25P02, or if it was one that a failed transaction takes (ROLLBACK TO) that it cannot be run.
+        let left_over = |at: usize| {
+            at > 1 && told[at - 1] == "Z E" && told[at - 2].starts_with('E') // right behind a Query that failed
+        };
+        let alike = |(at, (a, b)): &(usize, (&String, &String))| {
             a == b
                 || (refusal(a) || *a == "E 25P02") && b.starts_with('E')
                 || *a == "E 34000" && *b == "E 25P02"
+                || *a == "E 34000" && *b == "E 55000" && left_over(*at)
         };
-        let same = told.iter().zip(wants).take_while(alike).count();
+        let same = told.iter().zip(wants).enumerate().take_while(alike).count();
         if same == told.len() && same == wants.len() && !rest.iter().any(refusal) {
             return if there == wanted {
                 Ok(true)
