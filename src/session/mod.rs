@@ -43,6 +43,7 @@ mod reload; // a changed configuration comes into force
 mod reset; // RESET, DISCARD ALL, commands
 mod rest; // a client while nothing is asked of it
 mod served; // a database as sessions use it
+mod several; // several statements in one text
 mod signal; // one session ends or cancels another by its number
 mod sql_prepared; // PREPARE and EXECUTE of SQL
 mod startup; // from an accepted socket to a known user
