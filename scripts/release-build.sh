@@ -51,8 +51,9 @@ bolt_tools() {
 lay_out() { # where the tools are, file
     local bin=$1 file=$2 dir=$profile/bolt
     rm -rf "$dir" && mkdir -p "$dir"
-    # Assembly by hand is left as it is: its authors have placed what they refer to.
-    local flags=(-skip-funcs='.*(aws_lc|ring_core|bn_|_gcm_|sha[0-9]+_|curve25519|edwards25519|p[0-9]+_|rsaz).*')
+    # What is not Rust is left as it is, for it may be assembly by hand, whose authors have placed what they refer to. Names
+    # of Rust begin with _R, or _ZN in the old form.
+    local flags=(-skip-funcs='([^_]|_[^RZ]).*')
     "$bin/llvm-bolt" "$built" "${flags[@]}" -instrument -instrumentation-file="$dir/ran" -instrumentation-file-append-pid \
         -o "$dir/instrumented" >"$dir/log" 2>&1 || return
     PGHERD=$dir/instrumented benches/training.sh >&2 || return

@@ -4,59 +4,15 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, mpsc};
 
-use common::{Herd, PATIENCE, Port, eventually};
+use common::{Herd, PATIENCE, Port, Process, eventually};
 use tokio_postgres::NoTls;
-
-/// A proxy process; killed when dropped.
-struct Process(Child);
-
-impl Process {
-    /// Waits until it says that it listens.
-    fn started(mut command: Command) -> Self {
-        let mut child = command.env("RUST_LOG", "info").stderr(Stdio::piped()).spawn().unwrap();
-        let log = BufReader::new(child.stderr.take().unwrap());
-        let (said, says) = mpsc::channel();
-        std::thread::spawn(move || {
-            for line in log.lines().map_while(Result::ok) {
-                if line.contains("listening") {
-                    let _ = said.send(());
-                }
-                eprintln!("{line}");
-            }
-        });
-        says.recv_timeout(PATIENCE).expect("it listens");
-        Self(child)
-    }
-
-    fn terminate(&self) {
-        self.signal("-TERM");
-    }
-
-    fn signal(&self, signal: &str) {
-        let status = Command::new("kill").args([signal, &self.0.id().to_string()]).status().unwrap();
-        assert!(status.success());
-    }
-
-    async fn ended(&mut self) {
-        let status = eventually("the process ends", PATIENCE, async || self.0.try_wait().unwrap()).await;
-        assert!(status.success(), "{status}");
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 fn configuration(dir: &Path, port: u16, herd: &Herd) -> std::path::PathBuf {
     let file = dir.join("proxy.toml");

@@ -5,53 +5,30 @@
 mod common;
 
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::Command;
 
-use common::{Herd, PATIENCE, Port, eventually};
+use common::{Herd, PATIENCE, Port, Process, eventually};
 use tokio_postgres::NoTls;
 
-/// A proxy process; killed when dropped.
-struct Process(Child);
-
-impl Process {
-    fn start(dir: &Path, workers: usize, port: u16, herd: &Herd) -> Self {
-        let file = dir.join("proxy.toml");
-        let text = format!(
-            "[proxy]\nlisten = [\"127.0.0.1:{port}\"]\nworkers = {workers}\n\
-             [[user]]\nname = \"app\"\ntrust = true\nserver_password = \"app\"\n\
-             [[database]]\nname = \"app\"\n[[database.shard]]\nname = \"s\"\n\
-             servers = [{{ host = \"127.0.0.1\", port = {} }}]\n",
-            herd.primary(0).port
-        );
-        std::fs::write(&file, text).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pgherd"));
-        Self(command.arg("-c").arg(file).spawn().unwrap())
-    }
-
-    fn threads(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/task", self.0.id())).unwrap().count()
-    }
-
-    async fn end(mut self) {
-        let status = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status().unwrap();
-        assert!(status.success());
-        let status = eventually("the process ends", PATIENCE, async || self.0.try_wait().unwrap()).await;
-        assert!(status.success(), "{status}");
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// A proxy with so many workers.
+fn started(dir: &Path, workers: usize, port: u16, herd: &Herd) -> Process {
+    let file = dir.join("proxy.toml");
+    let text = format!(
+        "[proxy]\nlisten = [\"127.0.0.1:{port}\"]\nworkers = {workers}\n\
+         [[user]]\nname = \"app\"\ntrust = true\nserver_password = \"app\"\n\
+         [[database]]\nname = \"app\"\n[[database.shard]]\nname = \"s\"\n\
+         servers = [{{ host = \"127.0.0.1\", port = {} }}]\n",
+        herd.primary(0).port
+    );
+    std::fs::write(&file, text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pgherd"));
+    command.arg("-c").arg(file);
+    Process::started(command)
 }
 
 async fn connected(port: u16) -> tokio_postgres::Client {
     let url = format!("host=127.0.0.1 port={port} user=app dbname=app");
-    let (client, connection) =
-        eventually("it lets clients in", PATIENCE, async || tokio_postgres::connect(&url, NoTls).await.ok())
-            .await;
+    let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
     tokio::spawn(connection);
     client
 }
@@ -61,7 +38,7 @@ async fn one_worker_is_the_only_thread_and_several_are_others() {
     let herd = Herd::start(1, 0).await;
     for workers in [1, 2] {
         let (dir, port) = (tempfile::tempdir().unwrap(), Port::reserve());
-        let process = Process::start(dir.path(), workers, port.number(), &herd);
+        let mut process = started(dir.path(), workers, port.number(), &herd);
         let client = connected(port.number()).await;
         client.simple_query("SELECT 1").await.unwrap();
         // Threads that have derived keys at the start end when nobody has anything more for them.
@@ -69,7 +46,8 @@ async fn one_worker_is_the_only_thread_and_several_are_others() {
         eventually("only its workers are left", PATIENCE, async || (process.threads() == want).then_some(()))
             .await;
         drop(client);
-        process.end().await;
+        process.terminate();
+        process.ended().await;
     }
 }
 
@@ -86,7 +64,7 @@ async fn deep_statements_have_room_on_the_stack_of_the_main_thread_and_of_others
     ];
     for workers in [1, 2] {
         let (dir, port) = (tempfile::tempdir().unwrap(), Port::reserve());
-        let process = Process::start(dir.path(), workers, port.number(), &herd);
+        let mut process = started(dir.path(), workers, port.number(), &herd);
         let client = connected(port.number()).await;
         for text in &texts {
             // Some of them PostgreSQL itself refuses.
@@ -96,6 +74,7 @@ async fn deep_statements_have_room_on_the_stack_of_the_main_thread_and_of_others
             client.simple_query("SELECT 1").await.unwrap();
         }
         drop(client);
-        process.end().await;
+        process.terminate();
+        process.ended().await;
     }
 }

@@ -36,9 +36,9 @@ where
     done
 }
 
-/// Whether this thread may use as much stack as a worker. The main thread's grows up to a limit that is looked at as it
-/// grows; how far it can be raised is the machine's to say.
-fn has_stack() -> bool {
+/// Lets this thread use as much stack as a worker; whether it may. The main thread's grows up to a limit that is looked at
+/// as it grows; how far it can be raised is the machine's to say. Source: getrlimit(2), RLIMIT_STACK.
+fn raise_stack_limit() -> bool {
     let enough = STACK as u64;
     match getrlimit(Resource::RLIMIT_STACK) {
         Ok((now, _)) if now >= enough => true,
@@ -87,8 +87,11 @@ fn build(workers: usize) -> Result<Runtime, Failure> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     // A single worker is the main thread: in a process of one thread the kernel need not count a file's users at each
     // call, and the runtime has nobody to share its queues with.
-    let mut builder =
-        if workers <= 1 && has_stack() { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    let mut builder = if workers <= 1 && raise_stack_limit() {
+        Builder::new_current_thread()
+    } else {
+        Builder::new_multi_thread()
+    };
     builder.worker_threads(workers.max(1)).thread_stack_size(STACK).thread_name("pgherd");
     builder.thread_keep_alive(KEEP_HELPER).enable_all();
     builder.build().map_err(|e| Failure::new(format!("cannot start worker threads: {e}")))

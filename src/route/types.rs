@@ -344,6 +344,23 @@ pub struct Route {
     pub partition: Option<PartitionId>,
 }
 
+impl Route {
+    /// Of what any shard does alike, and leaves nothing behind.
+    #[must_use]
+    pub fn anywhere(access: Access) -> Self {
+        Self {
+            target: Target::Any,
+            access,
+            verb: Verb::Other,
+            rewrite: None,
+            pin: None,
+            asks: Asks::default(),
+            binds_transaction: false,
+            partition: None,
+        }
+    }
+}
+
 /// `shard 3, replica`, `all shards, replica, concatenate`, … ; shards count from 1 here as in the docs' names.
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::words::Words;
-use super::{Access, Asks, Env, Kind, Pin, Route, RouteError, Target, Verb};
+use super::{Access, Env, Kind, Pin, Route, RouteError, Verb};
 use super::{copy, ddl, set, transaction};
 
 /// How a statement is to be routed.
@@ -101,17 +101,7 @@ pub(super) const RUN_ON_EACH: &str =
 impl Lexical {
     /// A plain statement that may write, so only a primary will do.
     pub(super) fn new(kind: Kind, rule: Rule) -> Self {
-        let alone = Route {
-            target: Target::Any,
-            access: Access::Write,
-            verb: Verb::Other,
-            rewrite: None,
-            pin: None,
-            asks: Asks::default(),
-            binds_transaction: false,
-            partition: None,
-        };
-        Self { kind, alone, rule }
+        Self { kind, alone: Route::anywhere(Access::Write), rule }
     }
 
     /// Routed by the tables it names.

@@ -315,16 +315,7 @@ fn only_virtual(reason: String) -> RouteError {
 
 /// The route of what has none.
 fn local() -> Route {
-    Route {
-        target: Target::Any,
-        access: Access::Primary,
-        verb: Verb::Other,
-        rewrite: None,
-        pin: None,
-        asks: Asks::default(),
-        binds_transaction: false,
-        partition: None,
-    }
+    Route::anywhere(Access::Primary)
 }
 
 /// A text with blanks for its comments.

@@ -6,7 +6,7 @@ use super::feed::{Fed, Step};
 use super::txn::Txn;
 use crate::catalog::Leaves;
 use crate::exec::Expect;
-use crate::route::{Access, Asks, Pin, Route, Target, Verb};
+use crate::route::{Access, Asks, Pin, Route, Target};
 use crate::wire::{ClientFacing as _, ErrorReport, SqlState};
 
 impl Client {
@@ -28,13 +28,10 @@ impl Client {
         let (pin, asks) = self.of_function(oid);
         let route = Route {
             target: Target::Shard(self.default_shard()),
-            access: Access::Write,
-            verb: Verb::Other,
-            rewrite: None,
             pin,
             asks,
             binds_transaction: true,
-            partition: None,
+            ..Route::anywhere(Access::Write)
         };
         match self.place(&route) {
             Ok(None) => {}

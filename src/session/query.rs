@@ -15,9 +15,7 @@ use super::measure::Part;
 use super::sql_prepared::Names;
 use super::txn::Txn;
 use crate::exec::{Expect, Request};
-use crate::route::{
-    Access, Asks, Kind, Param, Route, RouteError, Router, SetParameter, Statement, Target, Verb,
-};
+use crate::route::{Access, Kind, Param, Route, RouteError, Router, SetParameter, Statement, Target, Verb};
 use crate::wire::{BackendWriter, ClientFacing, FrontendWriter, SqlState, WireError, parse_query};
 
 /// A text that a server gets instead of the client's; and tags to be shown, by the number of the statement.
@@ -344,14 +342,5 @@ impl Client {
 
 /// In a failed transaction the server that has it answers everything: 25P02, or the transaction's end.
 pub(super) fn passed_on() -> Route {
-    Route {
-        target: Target::Any,
-        access: Access::Read,
-        verb: Verb::Other,
-        rewrite: None,
-        pin: None,
-        asks: Asks::default(),
-        binds_transaction: true,
-        partition: None,
-    }
+    Route { binds_transaction: true, ..Route::anywhere(Access::Read) }
 }

@@ -19,16 +19,7 @@ impl Client {
         sql: &[u8],
     ) -> Result<Route, RouteError> {
         let refused = |what: &str, hint: &str| RouteError::Refused { what: what.into(), hint: hint.into() };
-        let mut whole = Route {
-            target: Target::Any,
-            access: Access::Read,
-            verb: Verb::Other,
-            rewrite: None,
-            pin: None,
-            asks: Asks::default(),
-            binds_transaction: false,
-            partition: None,
-        };
+        let mut whole = Route::anywhere(Access::Read);
         // What the statements so far make of the session: names after a SET search_path mean other tables.
         let (mut vars, mut ended) = (self.vars.clone(), false);
         let mut names: Vec<String> = Vec::new();

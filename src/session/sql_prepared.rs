@@ -15,8 +15,7 @@ use super::measure::Part;
 use super::prepared::ClientStatement;
 use crate::exec::Expect;
 use crate::route::{
-    Access, Argument, Asks, Kind, Pin, Prepared, Route, RouteError, Router, Statement, Target, Verb,
-    filled_by, prepared,
+    Access, Argument, Kind, Pin, Prepared, Route, RouteError, Router, Statement, Verb, filled_by, prepared,
 };
 use crate::wire::{BackendWriter, ClientFacing as _, DescribeTarget, ErrorReport, FrontendWriter, SqlState};
 
@@ -276,15 +275,11 @@ fn is_plain(router: &Router) -> bool {
 
 /// On one shard it goes to the primary: a value could make a writer of it as far as anyone knows.
 pub(super) fn route_of(parsed: &Statement, found: Result<Route, RouteError>) -> Route {
-    let mut route = found.unwrap_or(Route {
-        target: Target::Any,
-        access: Access::Write,
+    let mut route = found.unwrap_or_else(|_| Route {
         verb: parsed.verb(),
-        rewrite: None,
         pin: Some(Pin::Unseen),
-        asks: Asks::default(),
         binds_transaction: true,
-        partition: None,
+        ..Route::anywhere(Access::Write)
     });
     if route.access == Access::Read {
         route.access = Access::Primary;
