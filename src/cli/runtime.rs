@@ -90,7 +90,9 @@ fn build(workers: usize) -> Result<Runtime, Failure> {
     let mut builder = if workers <= 1 && raise_stack_limit() {
         Builder::new_current_thread()
     } else {
-        Builder::new_multi_thread()
+        let mut several = Builder::new_multi_thread();
+        several.on_thread_park(crate::pool::before_sleep);
+        several
     };
     builder.worker_threads(workers.max(1)).thread_stack_size(STACK).thread_name("pgherd");
     builder.thread_keep_alive(KEEP_HELPER).enable_all();

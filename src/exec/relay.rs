@@ -119,9 +119,6 @@ impl Exchange {
     }
 
     fn write_down(&mut self, cx: &mut Context<'_>, client: &mut Stream) -> io::Result<()> {
-        if self.ready == 0 {
-            return Ok(());
-        }
         let written = write_all_possible(cx, client, self.down.get(..self.ready).unwrap_or_default())?;
         drop_front(&mut self.down, written);
         self.ready -= written;
@@ -158,11 +155,13 @@ fn poll_read(cx: &mut Context<'_>, from: &mut Stream, into: &mut BytesMut) -> Po
 }
 
 fn write_all_possible(cx: &mut Context<'_>, to: &mut Stream, bytes: &[u8]) -> io::Result<usize> {
+    if to.poll_left(cx)?.is_pending() || bytes.is_empty() {
+        return Ok(0);
+    }
     let mut written = 0;
     // A short write of much would be followed by one in vain.
-    if !bytes.is_empty()
-        && bytes.len() <= READ_MIN
-        && let Some(n) = to.write_now(bytes)
+    if bytes.len() <= READ_MIN
+        && let Some(n) = to.write_soon(bytes, cx)
     {
         written = n?;
         if written == bytes.len() {

@@ -169,7 +169,7 @@ impl Dialogue<'_> {
         let offered = |name: &str| mechanisms.split(|b| *b == 0).any(|m| m == name.as_bytes());
         let hash = match &self.stream {
             Stream::Tls(tls) => channel_binding(tls.get_ref().1),
-            Stream::Plain(_) | Stream::Unix(_) => None,
+            Stream::Plain(_) | Stream::Joint(_) | Stream::Unix(_) => None,
         };
         let binding = match hash {
             Some(hash) if offered("SCRAM-SHA-256-PLUS") => Binding::EndPoint(hash),

@@ -14,9 +14,11 @@ mod lend_error; // why it lends nothing
 mod line; // who waits, in order
 mod prepared; // what a server holds prepared
 mod reset; // cleaning what a client left behind
+mod round; // the writes of a round, made together
 mod scram; // SCRAM-SHA-256, the client's half
 mod server; // one connection as the pool keeps it
 mod settings; // a client's session settings
+mod socket; // a socket whose writes wait for the end of the round
 mod stand; // the queue, and what was just given back
 mod stream; // a socket, plain or TLS
 mod tls; // how much is asked of a server's certificate
@@ -29,6 +31,7 @@ pub use self::lend::{Lease, Pool};
 pub use self::lend_error::{LeaseError, OpenError};
 pub use self::prepared::{PreparedSet, Shape, StatementKey};
 pub use self::reset::scrub_and_return;
+pub use self::round::before_sleep;
 pub use self::scram::{KeyCache, PassThrough, ScramKeys};
 pub use self::server::{CancelTarget, ServerConn, ServerError};
 pub use self::settings::{Settings, is_of_analysis};

@@ -172,7 +172,7 @@ impl ServerConn {
         stats: Arc<PoolStats>,
     ) -> Self {
         Self {
-            stream: opened.stream,
+            stream: opened.stream.joint(),
             pid: opened.pid,
             cancel: Arc::new(CancelTarget {
                 pending: AtomicBool::new(false),

@@ -14,6 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
 
+use super::round;
+use super::socket::Socket;
+
 /// Enough for what a quiet peer may say by itself (a notice, a parameter); more is read in further rounds.
 const SCRATCH: usize = 512;
 
@@ -28,6 +31,8 @@ nix::setsockopt_impl!(RecvLowWater, libc::SOL_SOCKET, libc::SO_RCVLOWAT, usize, 
 pub enum Stream {
     /// TCP in clear.
     Plain(TcpStream),
+    /// The same, with short writes put off to the end of the runtime's round.
+    Joint(Socket),
     /// A Unix socket; never with TLS, as with PostgreSQL.
     Unix(UnixStream),
     /// TLS over TCP, from either side. Boxed: the session of rustls is over 1 KiB.
@@ -59,6 +64,7 @@ impl Stream {
     pub fn set_nodelay(&self, on: bool) -> io::Result<()> {
         match self {
             Self::Plain(tcp) => tcp.set_nodelay(on),
+            Self::Joint(socket) => socket.tcp().set_nodelay(on),
             Self::Unix(_) => Ok(()),
             Self::Tls(tls) => tls.get_ref().0.set_nodelay(on),
         }
@@ -70,6 +76,7 @@ impl Stream {
     pub fn set_low_water(&self, bytes: usize) -> bool {
         match self {
             Self::Plain(tcp) => setsockopt(tcp, RecvLowWater, &bytes).is_ok(),
+            Self::Joint(socket) => setsockopt(socket.tcp(), RecvLowWater, &bytes).is_ok(),
             Self::Unix(_) => false,
             Self::Tls(tls) => setsockopt(tls.get_ref().0, RecvLowWater, &bytes).is_ok(),
         }
@@ -81,6 +88,7 @@ impl Stream {
         let mut byte = [std::mem::MaybeUninit::uninit()];
         let seen = match self {
             Self::Plain(tcp) => SockRef::from(tcp).peek(&mut byte),
+            Self::Joint(socket) => SockRef::from(socket.tcp()).peek(&mut byte),
             Self::Unix(unix) => SockRef::from(unix).peek(&mut byte),
             Self::Tls(tls) => SockRef::from(tls.get_ref().0).peek(&mut byte),
         };
@@ -90,10 +98,30 @@ impl Stream {
         }
     }
 
-    /// Writes what the socket has room for, if the runtime knows of any: less than a poll where there is, which is the
-    /// common case. `None`: it has to be polled. Nothing with TLS.
-    pub fn write_now(&mut self, bytes: &[u8]) -> Option<io::Result<usize>> {
+    /// The stream for a conversation of short messages: its writes are put off to the end of the runtime's round where
+    /// that can be done, and made together with all others of that round.
+    #[must_use]
+    pub fn joint(self) -> Self {
+        match self {
+            Self::Plain(tcp) if round::is_available() => Self::Joint(Socket::new(tcp)),
+            Self::Plain(_) | Self::Joint(_) | Self::Unix(_) | Self::Tls(_) => self,
+        }
+    }
+
+    /// Writes what an earlier round could not write of what was put off, which is said to be written. Ready at once where
+    /// nothing was, or still is.
+    pub fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Joint(socket) => socket.poll_left(cx),
+            Self::Plain(_) | Self::Unix(_) | Self::Tls(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Writes what the socket has room for, if the runtime knows of any, or puts it off: less than a poll where that can
+    /// be done, which is the common case. `None`: it has to be polled. Nothing with TLS.
+    pub fn write_soon(&mut self, bytes: &[u8], cx: &Context<'_>) -> Option<io::Result<usize>> {
         let written = match self {
+            Self::Joint(socket) => return socket.write_soon(bytes, cx),
             Self::Plain(tcp) => tcp.try_write(bytes),
             Self::Unix(unix) => unix.try_write(bytes),
             Self::Tls(_) => return None,
@@ -110,6 +138,7 @@ impl Stream {
         let mut scratch = [0; SCRATCH];
         let read = match self {
             Self::Plain(tcp) => tcp.try_read(&mut scratch),
+            Self::Joint(socket) => socket.try_read(&mut scratch),
             Self::Unix(unix) => unix.try_read(&mut scratch),
             Self::Tls(tls) => {
                 let mut filled = ReadBuf::new(&mut scratch);
@@ -136,6 +165,7 @@ impl Stream {
     pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(tcp) => tcp.poll_read_ready(cx),
+            Self::Joint(socket) => socket.tcp().poll_read_ready(cx),
             Self::Unix(unix) => unix.poll_read_ready(cx),
             Self::Tls(tls) => {
                 let (tcp, session) = tls.get_ref();
@@ -149,6 +179,7 @@ impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Self::Joint(socket) => socket.poll_read(cx, buf),
             Self::Unix(unix) => Pin::new(unix).poll_read(cx, buf),
             Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
         }
@@ -159,6 +190,7 @@ impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Self::Joint(socket) => socket.poll_write(cx, buf),
             Self::Unix(unix) => Pin::new(unix).poll_write(cx, buf),
             Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
         }
@@ -171,6 +203,10 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Self::Joint(socket) => {
+                let first = bufs.iter().find(|buf| !buf.is_empty());
+                socket.poll_write(cx, first.map_or(&[][..], |buf| buf))
+            }
             Self::Unix(unix) => Pin::new(unix).poll_write_vectored(cx, bufs),
             Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
         }
@@ -179,6 +215,7 @@ impl AsyncWrite for Stream {
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Plain(tcp) => tcp.is_write_vectored(),
+            Self::Joint(_) => false,
             Self::Unix(unix) => unix.is_write_vectored(),
             Self::Tls(tls) => tls.is_write_vectored(),
         }
@@ -187,6 +224,7 @@ impl AsyncWrite for Stream {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            Self::Joint(socket) => socket.poll_clear(cx),
             Self::Unix(unix) => Pin::new(unix).poll_flush(cx),
             Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
         }
@@ -195,6 +233,7 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Joint(socket) => socket.poll_shutdown(cx),
             Self::Unix(unix) => Pin::new(unix).poll_shutdown(cx),
             Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
         }

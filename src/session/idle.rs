@@ -107,6 +107,9 @@ impl Client {
         {
             return Poll::Ready(woke);
         }
+        if let Poll::Ready(Err(_)) = self.stream.poll_left(cx) {
+            return Poll::Ready(Woke::Gone);
+        }
         // One that has room already may as well try: then it is looked once whether there is something.
         if self.inbuf.capacity() < FIRST_READ {
             match self.stream.poll_readable(cx) {

@@ -169,6 +169,9 @@ impl Resting {
         if let Some(woke) = asked(&self.cancel, cx, false) {
             return Poll::Ready(woke);
         }
+        if let Poll::Ready(Err(_)) = self.stream.poll_left(cx) {
+            return Poll::Ready(Woke::Gone);
+        }
         match self.stream.poll_readable(cx) {
             Poll::Ready(Ok(())) => Poll::Ready(Woke::Data),
             Poll::Ready(Err(_)) => Poll::Ready(Woke::Gone),

@@ -219,7 +219,7 @@ impl Guest<'_> {
                 self.stream = Some(Stream::Tls(Box::new(TlsStream::Server(accepted))));
                 Ok(())
             }
-            Some(Stream::Unix(_) | Stream::Tls(_)) | None => Err(End::Gone), // asked for on TCP only
+            Some(Stream::Joint(_) | Stream::Unix(_) | Stream::Tls(_)) | None => Err(End::Gone), // asked for on TCP only
         }
     }
 
@@ -310,7 +310,7 @@ impl Guest<'_> {
         }
         let cn = match &self.stream {
             Some(Stream::Tls(tls)) => common_name(tls.get_ref().1),
-            Some(Stream::Plain(_) | Stream::Unix(_)) | None => None,
+            Some(Stream::Plain(_) | Stream::Joint(_) | Stream::Unix(_)) | None => None,
         };
         Ok(door.ask(name, self.is_local, cn.as_deref()))
     }

@@ -99,7 +99,7 @@ impl Proxy {
             standing: Box::new(Standing { pass: admitted.pass, seat, fixed }),
             stats,
             cancel,
-            stream: admitted.stream,
+            stream: admitted.stream.joint(),
             vars,
             reported: report.parameters.clone(),
             statements: Named::default(),

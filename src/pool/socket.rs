@@ -1,0 +1,375 @@
+//! A TCP socket whose short writes are put off to the end of the round, see `round`. What could not be written then is
+//! kept, as the kernel keeps what it has taken: it goes out before anything else.
+//! Must not know what is written.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicU8,
+    Ordering::{AcqRel, Acquire, Release},
+};
+use std::task::{Context, Poll, ready};
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+use super::round;
+
+/// Everything is written.
+const CLEAR: u8 = 0;
+/// A write is put off to the end of the round.
+const PUT_OFF: u8 = 1;
+/// It could not be made, or not whole.
+const LEFT: u8 = 2;
+/// It is put off on another thread, and somebody waits until it is made.
+const AWAITED: u8 = 3;
+
+/// The side that is written to, shared with the round.
+#[derive(Debug)]
+pub(super) struct Writer {
+    /// `None` only while it is dropped.
+    half: Option<OwnedWriteHalf>,
+    state: AtomicU8,
+    left: Mutex<Option<Box<io::Result<Vec<u8>>>>>,
+}
+
+/// Both sides.
+#[derive(Debug)]
+pub struct Socket {
+    read: OwnedReadHalf,
+    write: Arc<Writer>,
+}
+
+impl Writer {
+    /// The socket.
+    #[expect(clippy::expect_used, reason = "the half is taken only when the value is dropped")]
+    pub(super) fn tcp(&self) -> &TcpStream {
+        self.half.as_ref().expect("a writer has its half").as_ref()
+    }
+
+    /// What was put off has been written. Says whether whoever put it off waits for that.
+    pub(super) fn all_sent(&self) -> bool {
+        self.state.swap(CLEAR, AcqRel) == AWAITED
+    }
+
+    /// The end of what was put off could not be written yet.
+    pub(super) fn keep(&self, rest: Vec<u8>) {
+        self.leave(Ok(rest));
+    }
+
+    /// What was put off cannot be written.
+    pub(super) fn fail(&self, error: io::Error) {
+        self.leave(Err(error));
+    }
+
+    fn leave(&self, left: io::Result<Vec<u8>>) {
+        *self.left.lock() = Some(Box::new(left));
+        self.state.store(LEFT, Release);
+    }
+
+    /// Writes what is left.
+    fn poll_left(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(left) = self.left.lock().take() else {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())); // that it failed was said before
+        };
+        let mut rest = (*left)?;
+        loop {
+            match self.tcp().try_write(&rest) {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(n) if n == rest.len() => {
+                    self.state.store(CLEAR, Release);
+                    return Poll::Ready(Ok(()));
+                }
+                Ok(n) => drop(rest.drain(..n)),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    if let Poll::Ready(ready) = self.tcp().poll_write_ready(cx) {
+                        ready?;
+                        continue;
+                    }
+                    self.keep(rest);
+                    return Poll::Pending;
+                }
+                Err(e) => return Poll::Ready(Err(e)),
+            }
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if let Some(half) = self.half.take() {
+            half.forget(); // or it would shut the socket down first, which the end of both halves closes anyway
+        }
+    }
+}
+
+impl Socket {
+    /// Of a socket whose writes may be put off.
+    pub(super) fn new(tcp: TcpStream) -> Self {
+        let (read, write) = tcp.into_split();
+        let write = Writer { half: Some(write), state: AtomicU8::new(CLEAR), left: Mutex::new(None) };
+        Self { read, write: Arc::new(write) }
+    }
+
+    /// The socket itself, for what is neither read nor written.
+    pub(super) fn tcp(&self) -> &TcpStream {
+        self.read.as_ref()
+    }
+
+    /// Writes what an earlier round has left. Ready though something is put off until the end of this one.
+    pub(super) fn poll_left(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.write.state.load(Acquire) == LEFT { self.write.poll_left(cx) } else { Poll::Ready(Ok(())) }
+    }
+
+    /// Until everything is written that was put off.
+    pub(super) fn poll_clear(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let state = &self.write.state;
+        if state.load(Acquire) == PUT_OFF {
+            round::end();
+            // Still: it is put off on a thread where this task ran before, which wakes it.
+            let _ = state.compare_exchange(PUT_OFF, AWAITED, AcqRel, Acquire);
+        }
+        match state.load(Acquire) {
+            CLEAR => Poll::Ready(Ok(())),
+            LEFT => self.write.poll_left(cx),
+            _ => Poll::Pending,
+        }
+    }
+
+    /// Writes, or puts off, something short. `None`: it has to be polled.
+    pub(super) fn write_soon(&self, bytes: &[u8], cx: &Context<'_>) -> Option<io::Result<usize>> {
+        if self.write.state.load(Acquire) != CLEAR {
+            return None;
+        }
+        if bytes.len() <= round::SHORT {
+            self.write.state.store(PUT_OFF, Release);
+            if round::put(&self.write, bytes, cx) {
+                return Some(Ok(bytes.len()));
+            }
+            self.write.state.store(CLEAR, Release);
+        }
+        match self.write.tcp().try_write(bytes) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => None,
+            wrote => Some(wrote),
+        }
+    }
+
+    /// Writes at once. Something long, and whoever has that may be at it for a while: all that is put off goes first.
+    pub(super) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        round::end();
+        ready!(self.poll_clear(cx))?;
+        loop {
+            match self.tcp().try_write(bytes) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => ready!(self.tcp().poll_write_ready(cx))?,
+                wrote => return Poll::Ready(wrote),
+            }
+        }
+    }
+
+    pub(super) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_clear(cx))?;
+        Poll::Ready(socket2::SockRef::from(self.tcp()).shutdown(std::net::Shutdown::Write))
+    }
+
+    pub(super) fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+        self.read.try_read(into)
+    }
+
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.read).poll_read(cx, buf)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::pool::Stream;
+
+    async fn pair() -> (Stream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let theirs = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (ours, _) = listener.accept().await.unwrap();
+        let ours = Stream::Plain(ours).joint();
+        assert!(matches!(ours, Stream::Joint(_)), "the kernel of a machine that tests has io_uring");
+        (ours, theirs)
+    }
+
+    async fn soon(stream: &mut Stream, bytes: &[u8]) -> Option<usize> {
+        poll_fn(|cx| Poll::Ready(stream.write_soon(bytes, cx).map(Result::unwrap))).await
+    }
+
+    fn is_put_off(stream: &Stream) -> bool {
+        let Stream::Joint(socket) = stream else { return false };
+        socket.write.state.load(Acquire) == PUT_OFF
+    }
+
+    #[tokio::test]
+    async fn the_writes_of_a_round_are_made_when_it_ends() {
+        let mut pairs = Vec::new();
+        for _ in 0..round::tests::MOST * 2 + 1 {
+            pairs.push(pair().await);
+        }
+        for round in 0..3 {
+            for (n, (ours, _)) in pairs.iter_mut().enumerate() {
+                let text = format!("{round}: to {n:04}");
+                assert_eq!(soon(ours, text.as_bytes()).await, Some(text.len()));
+            }
+            let put_off = pairs.iter().filter(|(ours, _)| is_put_off(ours)).count();
+            assert_eq!(put_off, 1, "all but the last are in two rounds that were full");
+            for (n, (_, theirs)) in pairs.iter_mut().enumerate() {
+                let mut came = [0; 10];
+                theirs.read_exact(&mut came).await.unwrap();
+                assert_eq!(came, format!("{round}: to {n:04}").as_bytes());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_written_later_comes_later() {
+        let (mut ours, mut theirs) = pair().await;
+        assert_eq!(soon(&mut ours, b"first").await, Some(5));
+        assert!(is_put_off(&ours));
+        assert_eq!(soon(&mut ours, b"second").await, None, "one at a time");
+        ours.write_all(b" second").await.unwrap();
+        assert_eq!(soon(&mut ours, b" third").await, Some(6));
+        ours.flush().await.unwrap();
+        assert!(!is_put_off(&ours));
+        ours.shutdown().await.unwrap();
+        let mut came = String::new();
+        theirs.read_to_string(&mut came).await.unwrap();
+        assert_eq!(came, "first second third");
+    }
+
+    #[tokio::test]
+    async fn what_is_put_off_is_written_though_the_stream_is_dropped() {
+        let (mut ours, mut theirs) = pair().await;
+        let (mut others, mut their_others) = pair().await;
+        assert_eq!(soon(&mut ours, b"last words").await, Some(10));
+        assert_eq!(soon(&mut others, b"more of them").await, Some(12));
+        drop((ours, others));
+        let mut came = String::new();
+        theirs.read_to_string(&mut came).await.unwrap();
+        their_others.read_to_string(&mut came).await.unwrap();
+        assert_eq!(came, "last wordsmore of them");
+    }
+
+    /// Both ways in which the kernel is told, alone and with others.
+    #[tokio::test]
+    async fn a_peer_that_does_not_read_gets_all_of_it_when_it_does() {
+        for alone in [true, false] {
+            let (mut ours, mut theirs) = pair().await;
+            let (mut others, mut their_others) = pair().await;
+            let (mut wrote, mut piece) = (Vec::new(), 0_u32);
+            // Until something is left over.
+            loop {
+                let bytes: Vec<u8> = (0..1000).flat_map(|n| (piece * 1000 + n).to_be_bytes()).collect();
+                if soon(&mut ours, &bytes).await.is_none() {
+                    break;
+                }
+                wrote.extend_from_slice(&bytes);
+                piece += 1;
+                if !alone {
+                    assert_eq!(soon(&mut others, b"x").await, Some(1));
+                    let Stream::Joint(socket) = &others else { unreachable!() };
+                    poll_fn(|cx| socket.poll_clear(cx)).await.unwrap();
+                    their_others.read_exact(&mut [0]).await.unwrap();
+                }
+                round::end();
+            }
+            let still = poll_fn(|cx| Poll::Ready(ours.poll_left(cx))).await;
+            assert!(still.is_pending(), "{still:?}");
+            let mut came = vec![0; wrote.len()];
+            let (left, read) = tokio::join!(poll_fn(|cx| ours.poll_left(cx)), theirs.read_exact(&mut came));
+            (left.unwrap(), read.unwrap());
+            assert!(came == wrote, "alone: {alone}");
+            assert_eq!(soon(&mut ours, b"again").await, Some(5));
+            let mut came = [0; 5];
+            theirs.read_exact(&mut came).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_has_gone_is_told_of() {
+        for alone in [true, false] {
+            let (mut ours, theirs) = pair().await;
+            let (mut others, _their_others) = pair().await;
+            drop(theirs);
+            let failed = poll_fn(|cx| {
+                if let Poll::Ready(Err(error)) = ours.poll_left(cx) {
+                    return Poll::Ready(error);
+                }
+                if !alone {
+                    others.write_soon(b"x", cx).map(Result::unwrap);
+                }
+                // The first that reaches it is answered by a reset, the next fails.
+                let Some(Ok(_)) = ours.write_soon(b"hello", cx) else { return Poll::Pending };
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            });
+            let error = failed.await;
+            assert!(
+                matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset),
+                "{error}"
+            );
+        }
+    }
+
+    /// Sockets that are written to by tasks of several workers, from one worker now and another then.
+    #[test]
+    fn workers_end_their_rounds_before_they_sleep() {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime =
+            runtime.worker_threads(3).enable_all().on_thread_park(round::before_sleep).build().unwrap();
+        runtime.block_on(async {
+            let mut tasks = Vec::new();
+            for _ in 0..40 {
+                tasks.push(tokio::spawn(async {
+                    let (mut ours, mut theirs) = pair().await;
+                    let talk = async {
+                        for n in 0..500_u32 {
+                            if soon(&mut ours, &n.to_be_bytes()).await.is_none() {
+                                ours.write_all(&n.to_be_bytes()).await.unwrap();
+                            }
+                            match n % 7 {
+                                0 => ours.flush().await.unwrap(),
+                                1 | 2 => {}
+                                _ => tokio::task::yield_now().await,
+                            }
+                        }
+                        ours.flush().await.unwrap();
+                        ours
+                    };
+                    let listen = tokio::spawn(async move {
+                        for n in 0..500 {
+                            assert_eq!(theirs.read_u32().await.unwrap(), n);
+                        }
+                    });
+                    talk.await;
+                    listen.await.unwrap();
+                }));
+            }
+            for task in tasks {
+                task.await.unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn where_nobody_ends_the_round_nothing_is_put_off() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let put_off = async {
+            let (mut ours, _theirs) = pair().await;
+            assert_eq!(soon(&mut ours, b"hello").await, Some(5));
+            is_put_off(&ours)
+        };
+        assert!(!runtime.block_on(async { tokio::spawn(put_off).await.unwrap() }));
+    }
+}
