@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use attack::{Ending, attack};
+use bytes::BytesMut;
 use common::{Changes, Front, Herd, PATIENCE, Pg, Raw, create_demo_tables, eventually};
 use mutate::{messages, mutated};
 use oracle::Oracle;
@@ -132,6 +133,35 @@ fn certificate(dir: &std::path::Path) -> (String, TlsConnector) {
     config.alpn_protocols = vec![b"postgresql".to_vec()];
     let lines = format!("[tls]\ncert = \"{}\"\nkey = \"{}\"", cert.display(), key.display());
     (lines, TlsConnector::from(Arc::new(config)))
+}
+
+/// The last of an answer may be encrypted when the socket has no room for it, and the session is idle by then. Answers of
+/// all lengths around what sockets hold, each read only when the server has said all, or can say no more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_reads_late_through_tls_gets_all_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (lines, tls) = certificate(dir.path());
+    let front = Front::plain(0, Changes { proxy: String::leak(lines), ..Changes::default() }).await;
+    let mut stuck = 0;
+    for rows in (1_000..).step_by(50) {
+        let query = format!("select lpad('', 1000, '-') from generate_series(1, {rows})");
+        let mut out = BytesMut::new();
+        out.put_query(query.as_bytes());
+        let state = format!(
+            "select coalesce(wait_event = 'ClientWrite' and state = 'active', false)::text \
+             from pg_stat_activity where query = $q${query}$q$ and (state = 'idle' or wait_event = 'ClientWrite')"
+        );
+        let then = async {
+            let seen = async || front.herd.primary(0).sql(&state).await.pop();
+            stuck += usize::from(eventually("all is said, or nobody reads", PATIENCE, seen).await == "true");
+        };
+        let told = tokio::time::timeout(PATIENCE, attack::read_late(front.port, &tls, &out, then)).await;
+        assert!(told.unwrap_or_else(|_| panic!("{rows} rows, of which not all came")) > rows * 1011);
+        if stuck > 5 {
+            break;
+        }
+    }
+    check_whole(&front).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

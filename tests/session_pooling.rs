@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use common::{Changes, Front, Herd, PATIENCE, Pair, Raw, Wire, eventually, failure, rows};
 use pgherd::wire::{ErrorFields, FrontendWriter};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio_postgres::NoTls;
 
 async fn session(pool: &'static str) -> Front {
@@ -55,6 +57,28 @@ async fn a_session_bears_the_process_id_of_its_server() {
     assert_ne!(c.key[4..], key[4..]);
     assert_eq!(own_pid(&mut c).await, pid(&c));
     assert_eq!(ask(&mut c, "notify news").await, "NOTIFY /I", "nobody listens any more");
+}
+
+/// What is said first to a client that asks for protocol 3.2.
+async fn first_words(port: u16) -> [u8; 13] {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let startup = b"\0\0\0\x1f\0\x03\0\x02user\0raw\0database\0app\0\0";
+    stream.write_all(startup).await.unwrap();
+    let mut said = [0; 13];
+    stream.read_exact(&mut said).await.unwrap();
+    said
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_speaks_no_newer_protocol_than_its_server() {
+    let front = session("size = 2").await;
+    let by_server = first_words(front.herd.primary(0).port).await;
+    let newest = u32::from_be_bytes(by_server[5..9].try_into().unwrap());
+    if by_server[0] == b'v' {
+        assert_eq!(first_words(front.port).await, by_server);
+    }
+    let raw = Raw::connect_by(&front, 2).await;
+    assert_eq!(raw.key.len() == 8, by_server[0] == b'v' && newest == 3 << 16, "{by_server:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

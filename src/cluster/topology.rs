@@ -297,6 +297,12 @@ impl Cluster {
         self.config.shards.get(shard.index()).map_or_else(|| "?".to_owned(), |s| s.name.clone())
     }
 
+    /// The version of the oldest of its servers, as far as they are known, e.g. 150018.
+    #[must_use]
+    pub fn oldest_version(&self) -> Option<u32> {
+        self.shards.iter().flatten().filter_map(|server| server.version()).min()
+    }
+
     /// All that is known of every server, for the virtual tables.
     #[must_use]
     pub fn status(&self) -> DatabaseStatus {

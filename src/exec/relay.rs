@@ -154,7 +154,8 @@ fn poll_read(cx: &mut Context<'_>, from: &mut Stream, into: &mut BytesMut) -> Po
     tokio_util::io::poll_read_buf(Pin::new(from) as Pin<&mut (dyn AsyncRead + Send)>, cx, into)
 }
 
-fn write_all_possible(cx: &mut Context<'_>, to: &mut Stream, bytes: &[u8]) -> io::Result<usize> {
+/// Writes what can be written now, or be put off; the rest when the task is woken.
+pub(super) fn write_all_possible(cx: &mut Context<'_>, to: &mut Stream, bytes: &[u8]) -> io::Result<usize> {
     if to.poll_left(cx)?.is_pending() || bytes.is_empty() {
         return Ok(0);
     }

@@ -10,10 +10,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::AsyncWrite;
 use tokio::time::{Instant, Sleep};
 
 use super::order::{error_of, longest};
+use super::relay::write_all_possible;
 use crate::cluster::Leased;
 use crate::pool::Stream;
 use crate::stats::Moment;
@@ -212,15 +212,9 @@ impl Scatter {
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>, client: &mut Stream) -> Poll<io::Result<()>> {
-        while !self.out.is_empty() {
-            match Pin::new(&mut *client).poll_write(cx, &self.out) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(n)) => self.out.advance(n),
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        Pin::new(client).poll_flush(cx)
+        let written = write_all_possible(cx, client, &self.out)?;
+        self.out.advance(written);
+        if self.out.is_empty() { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, client: &mut Stream) -> Poll<io::Result<()>> {
@@ -254,24 +248,15 @@ impl Scatter {
     fn poll_part(&mut self, cx: &mut Context<'_>, i: usize) -> bool {
         let Some(part) = self.parts.get_mut(i).filter(|p| !p.done) else { return false };
         let mut progress = false;
-        while !part.up.is_empty() {
-            match Pin::new(&mut part.leased.stream).poll_write(cx, &part.up) {
-                Poll::Ready(Ok(n)) if n > 0 => {
-                    part.up.advance(n);
-                    progress = true;
-                }
-                Poll::Ready(_) => {
-                    self.lost(i, None);
-                    return true;
-                }
-                Poll::Pending => break,
+        match write_all_possible(cx, &mut part.leased.stream, &part.up) {
+            Ok(written) => {
+                part.up.advance(written);
+                progress |= written > 0;
             }
-        }
-        if part.leased.stream.is_tls()
-            && let Poll::Ready(Err(_)) = Pin::new(&mut part.leased.stream).poll_flush(cx)
-        {
-            self.lost(i, None);
-            return true;
+            Err(_) => {
+                self.lost(i, None);
+                return true;
+            }
         }
         part.down.reserve(READ_SIZE);
         match tokio_util::io::poll_read_buf(Pin::new(&mut part.leased.stream), cx, &mut part.down) {

@@ -108,11 +108,12 @@ impl Stream {
         }
     }
 
-    /// Writes what an earlier round could not write of what was put off, which is said to be written. Ready at once where
-    /// nothing was, or still is.
+    /// Writes what is left of what was said to be written: of what was put off, what could not be written then; with TLS,
+    /// records that the socket had no room for. Whoever keeps a stream after a write polls this whenever it is woken.
     pub fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Joint(socket) => socket.poll_left(cx),
+            Self::Tls(tls) if tls.get_ref().1.wants_write() => Pin::new(tls).poll_flush(cx),
             Self::Plain(_) | Self::Unix(_) | Self::Tls(_) => Poll::Ready(Ok(())),
         }
     }

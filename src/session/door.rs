@@ -14,16 +14,20 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::lookup::Found;
+use super::packet::NEWEST_MINOR;
 use super::password;
 use super::proxy::Proxy;
 use super::refusal::Refusal;
 use super::tls::DoorTls;
 use super::verifier::{ITERATIONS, Mint, Verifier};
-use crate::config::{Config, Database, User, UserAuth};
+use crate::config::{Config, Database, PoolMode, User, UserAuth};
 use crate::wire::{ErrorReport, SqlState};
 
 /// The database of virtual tables, for admin users only.
 pub const ADMIN_DATABASE: &str = "pgherd";
+
+/// Before, servers speak protocol 3.0 only, and their cancel keys have four bytes. Source: docs, "Protocol Versions".
+const FIRST_WITH_LONG_KEYS: u32 = 180_000;
 
 /// Lets clients in. One per configuration; [`Door::reloaded`] makes the next.
 pub struct Door {
@@ -179,6 +183,19 @@ impl Door {
     /// The proxy behind the door, which can ask servers about users.
     pub(super) fn proxy(&self) -> Option<Arc<Proxy>> {
         self.proxy.get()?.upgrade()
+    }
+
+    /// The newest minor version of the protocol that clients of a database are offered. In session pooling it is that of
+    /// its servers, as far as they are known: a client is to find what it would find on its server itself.
+    pub(super) fn newest_minor(&self, database: &str) -> u16 {
+        let of_session = |database: &&Arc<Database>| database.pool_mode == PoolMode::Session;
+        let Some(database) = self.config.database(database).filter(of_session) else { return NEWEST_MINOR };
+        let clusters = self.proxy().map(|proxy| proxy.clusters()).unwrap_or_default();
+        let its_own = clusters.iter().filter(|cluster| Arc::ptr_eq(cluster.config(), database));
+        match its_own.filter_map(|cluster| cluster.oldest_version()).min() {
+            Some(version) if version < FIRST_WITH_LONG_KEYS => 0,
+            _ => NEWEST_MINOR,
+        }
     }
 
     /// The door is this proxy's.

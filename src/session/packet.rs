@@ -14,7 +14,7 @@ const CANCEL: (u16, u16) = (1234, 5678);
 const SSL: (u16, u16) = (1234, 5679);
 const GSS: (u16, u16) = (1234, 5680);
 /// The newest minor version of protocol 3 spoken here.
-const NEWEST_MINOR: u16 = 2;
+pub(super) const NEWEST_MINOR: u16 = 2;
 
 /// What a packet asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +40,16 @@ pub(super) struct Startup {
     pub(super) database: String,
     /// All others, later ones win; those from `options` come first, as in PostgreSQL.
     pub(super) parameters: Vec<(String, String)>,
+}
+
+impl Startup {
+    /// No newer version is to be spoken than this, and the client is told so if it asked for one.
+    pub(super) fn speak_at_most(&mut self, minor: u16) {
+        if self.minor > minor {
+            self.minor = minor;
+            self.negotiate.get_or_insert_default();
+        }
+    }
 }
 
 /// Takes one packet off the front of `buf`. `Ok(None)` means "read more".

@@ -223,8 +223,9 @@ impl Guest<'_> {
         }
     }
 
-    async fn log_in(&mut self, startup: Startup) -> Result<Admission, End> {
+    async fn log_in(&mut self, mut startup: Startup) -> Result<Admission, End> {
         self.knows_us = true;
+        startup.speak_at_most(self.door.newest_minor(&startup.database));
         let is_tls = self.stream.as_ref().is_some_and(Stream::is_tls);
         if self.door.tls.as_ref().is_some_and(|tls| tls.required) && !is_tls {
             let message = "connections without TLS are not accepted";

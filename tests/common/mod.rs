@@ -12,6 +12,7 @@
     reason = "a fixture that fails fails its test"
 )]
 
+mod engine;
 mod herd;
 mod http;
 mod pg;

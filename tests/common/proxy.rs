@@ -8,6 +8,7 @@ use pgherd::config::Config;
 use pgherd::session::Proxy;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
+use super::engine::Engine;
 use super::{Herd, Port, create_demo_tables, eventually};
 
 /// Time for anything that should take milliseconds.
@@ -24,6 +25,7 @@ pub struct Front {
     /// The file it was configured from.
     pub config: std::path::PathBuf,
     http_port: Option<u16>,
+    _engine: Engine,
     _dir: tempfile::TempDir,
     _reserved: [Port; 2],
 }
@@ -73,20 +75,16 @@ impl Front {
         let loaded = Config::load(&file);
         let config = Arc::new(loaded.unwrap_or_else(|e| panic!("{e}\n{text}")).config);
         let address = config.listen[0];
-        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
-        let proxy = Proxy::start(config.clone()).unwrap();
-        tokio::spawn(proxy.clone().accept(listener));
         let http_port = config.http.as_ref().map(|http| http.listen.port());
-        if let Some(http) = &config.http {
-            let listener = tokio::net::TcpListener::bind(http.listen).await.unwrap();
-            tokio::spawn(pgherd::http::serve(proxy.clone(), listener));
-        }
+        let engine = Engine::start();
+        let proxy = engine.run(serve(config)).await;
         let front = Self {
             proxy,
             port: address.port(),
             herd,
             config: file,
             http_port,
+            _engine: engine,
             _dir: dir,
             _reserved: reserved,
         };
@@ -148,6 +146,18 @@ impl Front {
         tokio::spawn(connection);
         Ok(client)
     }
+}
+
+/// Starts a proxy that listens where its configuration says.
+async fn serve(config: Arc<Config>) -> Arc<Proxy> {
+    let listener = tokio::net::TcpListener::bind(config.listen[0]).await.unwrap();
+    let proxy = Proxy::start(config.clone()).unwrap();
+    tokio::spawn(proxy.clone().accept(listener));
+    if let Some(http) = &config.http {
+        let listener = tokio::net::TcpListener::bind(http.listen).await.unwrap();
+        tokio::spawn(pgherd::http::serve(proxy.clone(), listener));
+    }
+    proxy
 }
 
 /// A configuration over a herd, for the wire protocol and for HTTP on these ports.

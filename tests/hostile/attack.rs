@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use bytes::BytesMut;
+use pgherd::wire::next_frame;
 use rand::rngs::StdRng;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -69,6 +71,40 @@ pub(crate) async fn attack_in_tls(port: u16, bytes: &[u8], tls: &TlsConnector, w
     let name = ServerName::try_from("localhost").unwrap();
     let stream = tls.connect(name, stream).await.unwrap();
     say_and_read(stream, bytes, what).await;
+}
+
+/// Logs in through TLS, says it, and reads to ReadyForQuery, but not before `then`. How many bytes it was told.
+pub(crate) async fn read_late(
+    port: u16,
+    tls: &TlsConnector,
+    bytes: &[u8],
+    then: impl Future<Output = ()>,
+) -> usize {
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut stream = tls.connect(name, ask_for_tls(port).await).await.unwrap();
+    stream.write_all(b"\0\0\0\x1f\0\x03\0\0user\0raw\0database\0app\0\0").await.unwrap();
+    let mut buf = BytesMut::new();
+    while told_until_ready(&mut buf).is_none() {
+        assert_ne!(stream.read_buf(&mut buf).await.unwrap(), 0);
+    }
+    stream.write_all(bytes).await.unwrap();
+    then.await;
+    loop {
+        if let Some(told) = told_until_ready(&mut buf) {
+            return told;
+        }
+        assert_ne!(stream.read_buf(&mut buf).await.unwrap(), 0);
+    }
+}
+
+/// Takes all messages up to ReadyForQuery, if that is there. How many bytes they are.
+fn told_until_ready(buf: &mut BytesMut) -> Option<usize> {
+    if !buf.ends_with(b"Z\0\0\0\x05I") {
+        return None;
+    }
+    let told = buf.len();
+    while next_frame(buf, 1 << 20).unwrap().is_some() {}
+    buf.is_empty().then_some(told)
 }
 
 async fn ask_for_tls(port: u16) -> TcpStream {
