@@ -222,9 +222,7 @@ impl Round {
     fn done(&mut self, (to, sender): (&Writer, Waker), wrote: io::Result<usize>, mut bytes: Vec<u8>) {
         let left = match wrote {
             Ok(n) if n >= bytes.len() => {
-                if to.all_sent() {
-                    sender.wake();
-                }
+                to.all_sent();
                 bytes.clear();
                 self.spare.push(bytes);
                 return;

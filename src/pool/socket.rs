@@ -9,7 +9,7 @@ use std::sync::atomic::{
     AtomicU8,
     Ordering::{AcqRel, Acquire, Release},
 };
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, ReadBuf};
@@ -33,7 +33,16 @@ pub(super) struct Writer {
     /// `None` only while it is dropped.
     half: Option<OwnedWriteHalf>,
     state: AtomicU8,
-    left: Mutex<Option<Box<io::Result<Vec<u8>>>>>,
+    rare: Mutex<Option<Box<Rare>>>,
+}
+
+#[derive(Debug, Default)]
+struct Rare {
+    /// What is left, or why it cannot be written.
+    left: Option<io::Result<Vec<u8>>>,
+    /// Who waits: not always whoever put it off, for the answer may have come, and the socket have gone to another task,
+    /// before the thread that has written it takes note of that.
+    waiter: Option<Waker>,
 }
 
 /// Both sides.
@@ -50,9 +59,19 @@ impl Writer {
         self.half.as_ref().expect("a writer has its half").as_ref()
     }
 
-    /// What was put off has been written. Says whether whoever put it off waits for that.
-    pub(super) fn all_sent(&self) -> bool {
-        self.state.swap(CLEAR, AcqRel) == AWAITED
+    /// What was put off has been written.
+    pub(super) fn all_sent(&self) {
+        if self.state.swap(CLEAR, AcqRel) == AWAITED {
+            self.wake_waiter();
+        }
+    }
+
+    #[cold]
+    fn wake_waiter(&self) {
+        let waiter = self.rare.lock().as_mut().and_then(|rare| rare.waiter.take());
+        if let Some(waiter) = waiter {
+            waiter.wake();
+        }
     }
 
     /// The end of what was put off could not be written yet.
@@ -66,16 +85,26 @@ impl Writer {
     }
 
     fn leave(&self, left: io::Result<Vec<u8>>) {
-        *self.left.lock() = Some(Box::new(left));
+        self.rare.lock().get_or_insert_default().left = Some(left);
         self.state.store(LEFT, Release);
+        self.wake_waiter();
+    }
+
+    /// Has the task of `cx` woken when what is put off on another thread has been written.
+    #[cold]
+    fn await_other(&self, cx: &Context<'_>) {
+        self.rare.lock().get_or_insert_default().waiter = Some(cx.waker().clone());
+        // Unless it is done by now: the waker is there before anybody is told to look for it.
+        let _ = self.state.compare_exchange(PUT_OFF, AWAITED, AcqRel, Acquire);
     }
 
     /// Writes what is left.
     fn poll_left(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(left) = self.left.lock().take() else {
+        let left = self.rare.lock().as_mut().and_then(|rare| rare.left.take());
+        let Some(left) = left else {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())); // that it failed was said before
         };
-        let mut rest = (*left)?;
+        let mut rest = left?;
         loop {
             match self.tcp().try_write(&rest) {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -110,7 +139,7 @@ impl Socket {
     /// Of a socket whose writes may be put off.
     pub(super) fn new(tcp: TcpStream) -> Self {
         let (read, write) = tcp.into_split();
-        let write = Writer { half: Some(write), state: AtomicU8::new(CLEAR), left: Mutex::new(None) };
+        let write = Writer { half: Some(write), state: AtomicU8::new(CLEAR), rare: Mutex::new(None) };
         Self { read, write: Arc::new(write) }
     }
 
@@ -129,8 +158,9 @@ impl Socket {
         let state = &self.write.state;
         if state.load(Acquire) == PUT_OFF {
             round::end();
-            // Still: it is put off on a thread where this task ran before, which wakes it.
-            let _ = state.compare_exchange(PUT_OFF, AWAITED, AcqRel, Acquire);
+        }
+        if matches!(state.load(Acquire), PUT_OFF | AWAITED) {
+            self.write.await_other(cx);
         }
         match state.load(Acquire) {
             CLEAR => Poll::Ready(Ok(())),
@@ -360,6 +390,46 @@ mod tests {
                 task.await.unwrap();
             }
         });
+    }
+
+    /// As a server connection does: whoever has its answer hands it on, and the next one writes at once.
+    #[test]
+    fn a_socket_goes_from_task_to_task_with_every_answer() {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime =
+            runtime.worker_threads(3).enable_all().on_thread_park(round::before_sleep).build().unwrap();
+        let talks = async {
+            let (give, take) = tokio::sync::mpsc::channel(8);
+            for _ in 0..8 {
+                let (ours, mut theirs) = pair().await;
+                give.send(ours).await.unwrap();
+                tokio::spawn(async move {
+                    while let Ok(asked) = theirs.read_u32().await {
+                        theirs.write_u32(asked).await.unwrap();
+                    }
+                });
+            }
+            let take = Arc::new(tokio::sync::Mutex::new(take));
+            let mut tasks = Vec::new();
+            for _ in 0..24 {
+                let (give, take) = (give.clone(), take.clone());
+                tasks.push(tokio::spawn(async move {
+                    for n in 0..1000 {
+                        let mut ours = take.lock().await.recv().await.unwrap();
+                        if soon(&mut ours, &u32::to_be_bytes(n)).await.is_none() {
+                            ours.write_all(&u32::to_be_bytes(n)).await.unwrap();
+                        }
+                        assert_eq!(ours.read_u32().await.unwrap(), n);
+                        give.send(ours).await.unwrap();
+                    }
+                }));
+            }
+            for task in tasks {
+                task.await.unwrap();
+            }
+        };
+        let limit = std::time::Duration::from_secs(60);
+        runtime.block_on(async { tokio::time::timeout(limit, talks).await.unwrap() });
     }
 
     #[test]
