@@ -4,12 +4,13 @@
 //! Must not know what is written, nor to whom.
 //!
 //! With one thread a round is over when the task that ends it gets its turn, behind all that were ready. Workers of several
-//! have a round each, which is over before they go to sleep, or earlier, when something long is to be done.
+//! have a round each, which is over before they go to sleep, or earlier, when something long is to be done. Before it sleeps
+//! a worker looks for work with others, and so long nobody is made to wait who is alone.
 
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ use super::socket::Writer;
 pub(super) const SHORT: usize = 4 << 10;
 /// So many writes are made at once at most: the last of them must not come late.
 const MOST: usize = 64;
+/// A worker of several puts writes off after a round with so many.
+const BUSY: usize = 2;
 /// How often the kernel is asked for what it must have done already.
 const PATIENCE: usize = 100;
 
@@ -59,6 +62,10 @@ struct Round {
     spare: Vec<Vec<u8>>,
     /// The task that ends the round, if there is one.
     end: End,
+    /// Writes of this round, put off or not, where a worker ends it.
+    count: usize,
+    /// Whether the last one had many.
+    is_busy: bool,
 }
 
 enum End {
@@ -73,7 +80,12 @@ enum End {
 /// ([`tokio::runtime::Builder::on_thread_park`]): its round is over.
 pub fn before_sleep() {
     SLEEPS.set(true);
-    end();
+    ROUND.with_borrow_mut(|round| {
+        if let Some(round) = round {
+            round.write();
+            round.is_busy = std::mem::take(&mut round.count) >= BUSY;
+        }
+    });
 }
 
 /// Whether writes can be put off here.
@@ -136,9 +148,19 @@ impl Round {
     fn new() -> Self {
         let ring = ring();
         if let Err(error) = &ring {
-            tracing::info!(%error, "no io_uring here: each write is a system call of its own");
+            static TOLD: Once = Once::new(); // by the first of the workers
+            TOLD.call_once(
+                || tracing::info!(%error, "no io_uring here: each write is a system call of its own"),
+            );
         }
-        Self { ring: ring.ok(), letters: Vec::new(), spare: Vec::new(), end: End::Missing }
+        Self {
+            ring: ring.ok(),
+            letters: Vec::new(),
+            spare: Vec::new(),
+            end: End::Missing,
+            count: 0,
+            is_busy: false,
+        }
     }
 
     /// Returns how many there are.
@@ -147,7 +169,13 @@ impl Round {
         match std::mem::replace(&mut self.end, End::Comes) {
             End::Comes => {}
             End::Waits(task) => task.wake(),
-            End::Missing if SLEEPS.get() => self.end = End::Missing,
+            End::Missing if SLEEPS.get() => {
+                self.end = End::Missing;
+                self.count += 1;
+                if !self.is_busy {
+                    return None;
+                }
+            }
             End::Missing if is_alone() => drop(tokio::spawn(end_rounds())),
             End::Missing => {
                 self.end = End::Missing;

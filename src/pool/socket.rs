@@ -318,7 +318,8 @@ mod tests {
             assert!(still.is_pending(), "{still:?}");
             let mut came = vec![0; wrote.len()];
             let (left, read) = tokio::join!(poll_fn(|cx| ours.poll_left(cx)), theirs.read_exact(&mut came));
-            (left.unwrap(), read.unwrap());
+            left.unwrap();
+            read.unwrap();
             assert!(came == wrote, "alone: {alone}");
             assert_eq!(soon(&mut ours, b"again").await, Some(5));
             let mut came = [0; 5];
