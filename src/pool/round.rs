@@ -122,10 +122,10 @@ async fn end_rounds() {
     struct Gone;
     impl Drop for Gone {
         fn drop(&mut self) {
-            end();
-            // With the runtime's thread its rounds may be gone already.
+            // Where the thread ends with its runtime, its rounds may be gone already.
             let _ = ROUND.try_with(|round| {
                 if let Some(round) = &mut *round.borrow_mut() {
+                    round.write();
                     round.end = End::Missing;
                 }
             });

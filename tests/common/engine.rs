@@ -20,12 +20,12 @@ impl Engine {
         let (stop, stopped) = oneshot::channel::<()>();
         let (started, handle) = std::sync::mpsc::channel();
         let run = move || {
-            let mut builder =
-                if workers == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
-            builder
-                .worker_threads(workers)
-                .thread_stack_size(STACK)
-                .on_thread_park(pgherd::pool::before_sleep);
+            let mut builder = Builder::new_current_thread();
+            if workers > 1 {
+                builder = Builder::new_multi_thread();
+                builder.on_thread_park(pgherd::pool::before_sleep);
+            }
+            builder.worker_threads(workers).thread_stack_size(STACK);
             let runtime = builder.enable_all().build().unwrap();
             started.send(runtime.handle().clone()).unwrap();
             drop(runtime.block_on(stopped));

@@ -85,7 +85,8 @@ pub(crate) async fn read_late(
     stream.write_all(b"\0\0\0\x1f\0\x03\0\0user\0raw\0database\0app\0\0").await.unwrap();
     let mut buf = BytesMut::new();
     while told_until_ready(&mut buf).is_none() {
-        assert_ne!(stream.read_buf(&mut buf).await.unwrap(), 0);
+        let read = stream.read_buf(&mut buf).await;
+        assert!(matches!(read, Ok(1..)), "{read:?} behind {}", buf.escape_ascii());
     }
     stream.write_all(bytes).await.unwrap();
     then.await;
