@@ -180,6 +180,8 @@ impl Socket {
                 return Some(Ok(bytes.len()));
             }
             self.write.state.store(CLEAR, Release);
+        } else {
+            round::end(); // see `poll_write`
         }
         match self.write.tcp().try_write(bytes) {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => None,
