@@ -118,6 +118,13 @@ impl Stream {
         }
     }
 
+    /// What is put off is written now: for whoever ends a conversation, so that the other side does not see its end before.
+    pub fn end_round(&self) {
+        if let Self::Joint(_) = self {
+            round::end();
+        }
+    }
+
     /// Writes what the socket has room for, if the runtime knows of any, or puts it off: less than a poll where that can
     /// be done, which is the common case. `None`: it has to be polled. Nothing with TLS.
     pub fn write_soon(&mut self, bytes: &[u8], cx: &Context<'_>) -> Option<io::Result<usize>> {

@@ -408,6 +408,7 @@ impl Client {
                 server.scrub_and_return();
             } else {
                 // Nobody will read the answer: stop the work. The connection is dirty and will be closed.
+                server.stream.end_round();
                 let target = server.cancel.clone();
                 drop(server);
                 tokio::spawn(async move { target.cancel().await });
