@@ -7,7 +7,8 @@
 #   scripts/driver-suites.sh --list              the suites
 #
 # Everything is fetched when it runs, into target/driver-suites: sdists and wheels, npm's and cargo's packages,
-# Debian's packages and sources. Suites that this machine cannot fetch or run are named in the table as such.
+# Debian's packages and sources. psycopg's tests are in its repository only: cloned from GitHub, or those of the checkout
+# that PSYCOPG_SOURCE names. Suites that this machine cannot fetch or run are named in the table as such.
 # Each way has a server of its own (ports 15000 and up; --port-base moves them). Needs Debian and root for apt.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -31,16 +31,17 @@ def call(*command, cwd=None, env=None, timeout=600):
     return done.stdout
 
 
-def venv():
-    """One environment for all Python suites, made anew when the list changes."""
+def venv(dir=VENV, wheels=WHEELS):
+    """One environment for all Python suites, made anew when the list changes; or one for a suite that wants other versions. Its Python."""
+    python = dir / "bin" / "python"
     with _lock:
-        stamp = VENV / "installed"
-        wanted = "\n".join(WHEELS)
-        if stamp.exists() and stamp.read_text() == wanted:
-            return
-        call("python3", "-m", "venv", "--clear", str(VENV))
-        call(str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *WHEELS)
-        stamp.write_text(wanted)
+        stamp = dir / "installed"
+        wanted = "\n".join(wheels)
+        if not stamp.exists() or stamp.read_text() != wanted:
+            call("python3", "-m", "venv", "--clear", str(dir))
+            call(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wheels)
+            stamp.write_text(wanted)
+    return python
 
 
 def once(name, make):
@@ -71,6 +72,22 @@ def sdist(name, version):
         unpack(next(dir.glob("*.tar.*")), dir)
 
     return next(d for d in once(f"{name}-{version}", make).iterdir() if d.is_dir())
+
+
+def checkout(url, tag, variable):
+    """A repository's files at a tag, for tests that no package has: cloned, or in the directory that the environment names."""
+    if os.environ.get(variable):
+        return Path(os.environ[variable]).resolve()
+    name = url.rsplit("/", 1)[-1]
+
+    def make(dir):
+        env = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
+        call("git", "clone", "--quiet", "--depth", "1", "--branch", tag, url, str(dir / name), env=env, timeout=120)
+
+    try:
+        return once(f"{name}-{tag}", make) / name
+    except (OSError, RuntimeError, subprocess.TimeoutExpired):
+        raise RuntimeError(f"{url} cannot be cloned from here, and {variable} names no checkout of it") from None
 
 
 def debian(suite):

@@ -50,6 +50,7 @@ class Pytest(Suite):
     """A suite that pytest runs."""
 
     tests, flags, variables = ["tests"], [], {}
+    python, within = fetch.PYTHON, []
 
     def source(self):
         raise NotImplementedError
@@ -66,9 +67,9 @@ class Pytest(Suite):
 
     def pytest(self, target, env, selection, report, timeout=LIMIT):
         report.unlink(missing_ok=True)
-        command = [str(fetch.PYTHON), "-m", "pytest", "-q", "--tb=native", "--timeout=40", "-p", "no:cacheprovider"]
+        command = [str(self.python), "-m", "pytest", "-q", "--tb=native", "--timeout=40", "-p", "no:cacheprovider"]
         command += ["-o", "junit_family=xunit2", f"--junitxml={report}", f"--basetemp={target.dir / 'tmp'}-{self.name}", *self.flags, *selection]
-        limited(command, self.dir, env, self.log(target, report.stem + ".log"), timeout)
+        limited([*self.within, *command], self.dir, env, self.log(target, report.stem + ".log"), timeout)
         return parse.junit(report)
 
     def run(self, target):
@@ -97,6 +98,39 @@ class Asyncpg(Pytest):
 
     def prepare(self, target):
         return target.env("postgres")  # it makes and drops databases of its own
+
+
+class Psycopg(Pytest):
+    """psycopg 3. Its tests are in its repository only, which GitHub has; they want the version that they are of."""
+
+    name, title, version = "psycopg", "psycopg 3 (its own tests)", "3.3.9"
+    # A COPY in a pipeline may be read without end until memory is over, in front of whatever server: of that it gets a share.
+    within = ["prlimit", f"--as={2 << 30}"]
+    # Not those of other servers, of programs and services beside the server, and of what takes long for its own sake.
+    flags = ["-m", "not slow and not proxy and not dns and not subprocess and not postgis and not mypy and not flakey"]
+
+    def source(self):
+        dir = fetch.checkout("https://github.com/psycopg/psycopg", self.version, "PSYCOPG_SOURCE")
+        if not (dir / "tests" / "conftest.py").exists():
+            raise RuntimeError(f"{dir} has no tests/conftest.py")
+        version = self.version_of(dir)
+        # Until 3.2 tests of coroutines are for a plugin of pytest that was young then.
+        plugins = ["pytest==8.4.2", "anyio"] if [int(n) for n in version.split(".")[:2]] >= [3, 2] else ["pytest<8", "pytest-asyncio==0.20.3"]
+        wheels = [f"psycopg[binary,pool]=={version}", "pytest-timeout==2.4.0", *plugins]
+        self.python = fetch.venv(fetch.WORK / f"venv-psycopg-{version}", wheels)
+        return dir
+
+    def version_of(self, dir):
+        for file in ("pyproject.toml", "psycopg/version.py"):
+            file = dir / "psycopg" / file
+            found = file.exists() and re.search(r"""^(?:__)?version(?:__)? = ["'](\S+)["']""", file.read_text(), re.M)
+            if found:
+                return found[1]
+        raise RuntimeError(f"{dir} does not say of which version it is")
+
+    def prepare(self, target):
+        dsn = f"host=127.0.0.1 port={target.port} user=postgres password=postgres dbname={target.database(self.name)} sslmode=disable"
+        return {**os.environ, "PSYCOPG_TEST_DSN": dsn}
 
 
 class Psycopg2(Pytest):
@@ -361,6 +395,7 @@ class Program(Suite):
 ALL = [
     SqlAlchemy("psycopg"),
     Django(),
+    Psycopg(),
     Asyncpg(),
     NodePostgres(),
     TokioPostgres(),
