@@ -59,6 +59,38 @@ async fn a_session_bears_the_process_id_of_its_server() {
     assert_eq!(ask(&mut c, "notify news").await, "NOTIFY /I", "nobody listens any more");
 }
 
+/// What is said last to a client that says this and then nothing.
+async fn last_words(raw: &mut Raw, sql: &str) -> (String, String) {
+    raw.out.put_query(sql.as_bytes());
+    raw.send().await;
+    let mut last = None;
+    while let Some((tag, body)) = raw.next().await {
+        if tag == b'E' {
+            last = Some(ErrorFields::parse(&body).unwrap());
+        }
+    }
+    let last = last.unwrap();
+    (format!("{} {}", last.severity, last.code), last.message)
+}
+
+/// In both kinds of pooling where the server is the client's own at that moment.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_its_server_ends_for_idling_is_told_so_in_the_servers_words() {
+    for (database, pooling) in [("mode = \"session\"", "session"), ("", "transaction")] {
+        let front = Front::plain(0, Changes { database, ..Changes::default() }).await;
+        let idle = "set idle_session_timeout = '100ms'";
+        let in_transaction = "set idle_in_transaction_session_timeout = '100ms'; begin; select 1";
+        for (pools, sql) in [("session", idle), ("", in_transaction)] {
+            if !pooling.contains(pools) {
+                continue; // the server is not the client's
+            }
+            let want = last_words(&mut Raw::direct(front.herd.primary(0)).await, sql).await;
+            let got = last_words(&mut Raw::connect(&front).await, sql).await;
+            assert_eq!(got, want, "{pooling} pooling: {sql}");
+        }
+    }
+}
+
 /// What is said first to a client that asks for protocol 3.2.
 async fn first_words(port: u16) -> [u8; 13] {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();

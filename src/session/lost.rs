@@ -179,11 +179,13 @@ fn why_lost(lost: &Lost) -> String {
 
 /// Takes note of the loss of a server that holds something of an idle client; what the client is told.
 pub(super) fn lost_while_idle(server: &ServerState, lost: &Lost) -> ErrorReport {
-    let text = lost.said.as_ref().map_or_else(
-        || "terminating connection: the server connection of this session was lost".to_owned(),
-        |fields| fields.message.clone(),
-    );
-    note_loss(server, lost, &text);
+    if let Some(said) = &lost.said {
+        // idle_in_transaction_session_timeout, idle_session_timeout, an operator: it is this session that was meant.
+        note_loss(server, lost, &said.message);
+        return ErrorReport::fatal(said.sqlstate(), said.message.clone());
+    }
+    let text = "terminating connection: the server connection of this session was lost";
+    note_loss(server, lost, text);
     ErrorReport::fatal(SqlState::ADMIN_SHUTDOWN, text).with_detail(format!(
         "Server {} of shard \"{}\".",
         server.config.address(),
