@@ -83,12 +83,14 @@ pub(crate) async fn read_late(
     let name = ServerName::try_from("localhost").unwrap();
     let mut stream = tls.connect(name, ask_for_tls(port).await).await.unwrap();
     stream.write_all(b"\0\0\0\x1f\0\x03\0\0user\0raw\0database\0app\0\0").await.unwrap();
+    stream.flush().await.unwrap(); // a write through TLS is done when it is encrypted
     let mut buf = BytesMut::new();
     while told_until_ready(&mut buf).is_none() {
         let read = stream.read_buf(&mut buf).await;
         assert!(matches!(read, Ok(1..)), "{read:?} behind {}", buf.escape_ascii());
     }
     stream.write_all(bytes).await.unwrap();
+    stream.flush().await.unwrap();
     then.await;
     loop {
         if let Some(told) = told_until_ready(&mut buf) {
