@@ -721,3 +721,35 @@ async fn an_unnamed_statement_outlives_the_queries_of_other_clients() {
         assert_eq!(one.ask().await, "2 1 SELECT_1 /I", "{query}");
     }
 }
+
+/// A Parse that an error skips, in a pipeline: behind the Sync the name stands for what it stood for before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_skipped_parse_would_have_named_is_not_bound_behind_its_sync() {
+    let world = World::start("size = 2\nmin_idle = 0").await;
+    let mut pair = world.pair().await;
+    for name in ["", "n"] {
+        for (opening, after, texts) in
+            [("select 1", "select 1", &["select 2", "commit"][..]), ("begin", "rollback", &["commit"])]
+        {
+            pair.query(opening).await;
+            pair.same(|c| c.parse(name, "select 1").run(name, &[])).await;
+            for &skipped in texts {
+                pair.same(|c| {
+                    c.parse("bad", "select 1/0 + length(version()) * 0").bind("", "bad", &[]).execute("", 0);
+                    c.close(name).parse(name, skipped).sync();
+                    c.run(name, &[])
+                })
+                .await;
+                if opening == "select 1" {
+                    pair.same(|c| c.close(name).parse(name, skipped).sync().describe(name).sync()).await;
+                    pair.same(|c| c.close(name).parse(name, "select 1").sync()).await;
+                }
+                pair.same(|c| c.close("bad").sync()).await;
+            }
+            // One that stands is bound behind its Sync, and again.
+            pair.query(after).await;
+            pair.same(|c| c.close(name).parse(name, "select 3").sync().run(name, &[]).run(name, &[])).await;
+            pair.same(|c| c.close(name).sync()).await;
+        }
+    }
+}

@@ -37,6 +37,9 @@ impl Client {
     }
 
     fn bind(&mut self, view: &BindView<'_>) -> Result<Fed, ErrorReport> {
+        if let Some(step) = self.sure_of(view.statement) {
+            return Ok(Fed::Until(step));
+        }
         let Some(statement) = self.statements.get(view.statement).cloned() else {
             if self.owns_names() && !view.statement.is_empty() {
                 return self.bind_unknown(view);

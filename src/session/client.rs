@@ -126,6 +126,10 @@ pub(super) struct Turn {
     pub(super) only_reads: bool,
     /// What has become of names of statements since then, to be taken back where an error skips it.
     pub(super) changes: Vec<Change>,
+    /// So many of them are of batches that a Sync has closed.
+    pub(super) closed: usize,
+    /// So many of them stand: all that was asked until then has been answered.
+    pub(super) sure: usize,
     /// Statements of which a description is under way.
     pub(super) learning: Vec<Arc<ClientStatement>>,
     /// The columns of the statement at hand are no longer those that the client was told.
@@ -242,6 +246,8 @@ impl Turn {
             queried,
             only_reads,
             changes,
+            closed,
+            sure,
             learning,
             other_shape,
             retries,
@@ -291,6 +297,7 @@ impl Turn {
             *fact = false;
         }
         (*current, *retries, *of_sql) = (0, 0, 0);
+        (*closed, *sure) = (0, 0);
         *began = None;
         *measured = Measured::default();
         deferred.clear();
@@ -302,6 +309,12 @@ impl Turn {
         *flux = None;
         *saved = None;
         *intents = Intents::default();
+    }
+
+    /// No change of a name can be taken back any more.
+    pub(super) fn forget_changes(&mut self) {
+        self.changes.clear();
+        (self.closed, self.sure) = (0, 0);
     }
 
     /// Whether nothing of it matters to the next one.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::client::{Change, Client, Deferred};
 use super::ears::Intent;
+use super::feed::Step;
 use super::prepared::{ClientStatement, shape_of};
 use super::txn::{Open, Savepoint, Txn};
 use crate::exec::Done;
@@ -72,6 +73,18 @@ impl Client {
     pub(super) fn changed(&mut self, name: &str, before: Option<Arc<ClientStatement>>) -> u32 {
         self.turn.changes.push(Change { name: name.to_owned(), before, undone: false });
         self.turn.changes.len() as u32
+    }
+
+    /// Whether what a name stands for is known only when more has been answered: an earlier batch has changed it last, and
+    /// an error in that one, before it, would skip the change.
+    pub(super) fn sure_of(&mut self, name: &str) -> Option<Step> {
+        let turn = &mut self.turn;
+        if !self.x.is_owed() {
+            turn.sure = turn.closed;
+            return None;
+        }
+        let last = turn.changes.iter().rposition(|change| !change.undone && change.name == name)?;
+        if (turn.sure..turn.closed).contains(&last) { self.settle_first() } else { None }
     }
 
     /// A change of a name was skipped. Of several, the last is to be taken back first.

@@ -206,6 +206,9 @@ impl Client {
     }
 
     fn describe_statement(&mut self, name: &str) -> Fed {
+        if let Some(step) = self.sure_of(name) {
+            return Fed::Until(step);
+        }
         let Some(statement) = self.statements.get(name).cloned() else {
             if self.owns_names() && !name.is_empty() {
                 return self.pass_name(b'D', name);

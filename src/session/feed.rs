@@ -359,6 +359,7 @@ impl Client {
         }
         self.turn.skip = false;
         self.turn.divided = false;
+        self.turn.closed = self.turn.changes.len();
         if self.server.is_some() {
             self.x.up.put_sync();
             self.x.expect(Expect::Sync { forward: true });

@@ -153,7 +153,7 @@ impl Client {
         for number in (1..=self.turn.changes.len() as u32).rev() {
             self.take_back(number);
         }
-        self.turn.changes.clear();
+        self.turn.forget_changes();
         self.turn.learning.clear();
         self.portals.clear();
         self.turn.deferred.clear();

@@ -27,7 +27,7 @@ impl Client {
         self.x.retag.clear();
         self.replay.clear();
         if self.turn.deferred.is_empty() {
-            self.turn.changes.clear(); // else what waits tells of them by number
+            self.turn.forget_changes(); // else what waits tells of them by number
         } else {
             self.turn.only_reads = false; // what waits is not in the replay any more
         }
