@@ -268,12 +268,15 @@ pub async fn rows(client: &Client, sql: &str) -> Vec<String> {
     messages.into_iter().filter_map(line).collect()
 }
 
-/// SQLSTATE and message of a simple query that must fail.
+/// SQLSTATE and message of a simple query that must fail, once the session is ready for the next: the driver
+/// returns with the error, ahead of the ReadyForQuery with which the proxy counts the statement and frees the server.
 pub async fn failure(client: &Client, sql: &str) -> (String, String) {
     match client.simple_query(sql).await {
         Ok(answer) => panic!("{sql} was answered: {answer:?}"),
         Err(error) => {
             let db = error.as_db_error().unwrap_or_else(|| panic!("{sql}: {error:?}"));
+            // A Sync is answered behind what came before it. Where the error ended the session, there is no answer.
+            let _ = client.check_connection().await;
             (db.code().code().to_owned(), db.message().to_owned())
         }
     }
