@@ -74,7 +74,7 @@ routed_config() {
     echo "$config"
 }
 
-start_bouncer() {
+start_bouncer() { # further settings
     cat >"$dir/bouncer.ini" <<INI
 [databases]
 app = host=127.0.0.1 port=$base dbname=app
@@ -88,6 +88,7 @@ default_pool_size = 20
 max_client_conn = 20000
 $(has_prepared && echo "max_prepared_statements = 200")
 unix_socket_dir =
+${1:-}
 logfile = $dir/bouncer.log
 pidfile = $dir/bouncer.pid
 INI

@@ -8,6 +8,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio_postgres::Row;
 
+use super::schema::NO_SUCH_DATABASE;
 use super::server::ServerState;
 use super::status::Health;
 use super::topology::Cluster;
@@ -152,8 +153,12 @@ impl Cluster {
         known.last_error = Some(error.clone());
         let changed = known.set_health(Health::Down);
         drop(known);
-        if changed {
-            tracing::warn!(server = %server.config.address(), shard = %server.shard_name, error, "server is down");
+        let server_name = server.config.address();
+        if changed && self.config.is_wildcard() && error.ends_with(NO_SUCH_DATABASE) {
+            // Any client may ask for any name: the server is well.
+            tracing::info!(server = %server_name, database = %self.server_database, "no such database");
+        } else if changed {
+            tracing::warn!(server = %server_name, shard = %server.shard_name, error, "server is down");
         }
     }
 

@@ -22,7 +22,7 @@ use crate::pool::{ControlError, ControlPool};
 use crate::shard::{KeyType, Placement, ShardId, TableName};
 
 /// How an error ends that says so.
-const NO_SUCH_DATABASE: &str = "(3D000)";
+pub(super) const NO_SUCH_DATABASE: &str = "(3D000)";
 
 const HEAD: &str = "SELECT pg_catalog.current_setting('server_version_num')::int, \
      pg_catalog.current_setting('server_encoding'), \

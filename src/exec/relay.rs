@@ -180,11 +180,10 @@ pub(super) fn write_all_possible(cx: &mut Context<'_>, to: &mut Stream, bytes: &
             Poll::Pending => break,
         }
     }
-    if to.is_tls() && written > 0 {
-        // rustls buffers: without this the last record may stay behind.
-        if let Poll::Ready(Err(error)) = Pin::new(to).poll_flush(cx) {
-            return Err(error);
-        }
+    if written > 0
+        && let Poll::Ready(Err(error)) = to.poll_left(cx)
+    {
+        return Err(error); // rustls buffers: unpolled the last record may stay behind
     }
     Ok(written)
 }

@@ -35,5 +35,6 @@ pub use self::round::before_sleep;
 pub use self::scram::{KeyCache, PassThrough, ScramKeys};
 pub use self::server::{CancelTarget, ServerConn, ServerError};
 pub use self::settings::{Settings, is_of_analysis};
+pub use self::socket::Socket;
 pub use self::stream::{Idle, Stream};
 pub use self::tls::{ServerTlsSettings, TlsSetupError};

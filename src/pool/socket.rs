@@ -2,7 +2,7 @@
 //! kept, as the kernel keeps what it has taken: it goes out before anything else.
 //! Must not know what is written.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{
@@ -12,7 +12,7 @@ use std::sync::atomic::{
 use std::task::{Context, Poll, Waker, ready};
 
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
@@ -45,11 +45,13 @@ struct Rare {
     waiter: Option<Waker>,
 }
 
-/// Both sides.
+/// Both sides. Written to as any other, it puts off what is short once it is joined to the rounds; what is put off counts
+/// as flushed, for nobody has to see to it any more.
 #[derive(Debug)]
 pub struct Socket {
     read: OwnedReadHalf,
     write: Arc<Writer>,
+    is_joined: bool,
 }
 
 impl Writer {
@@ -136,11 +138,17 @@ impl Drop for Writer {
 }
 
 impl Socket {
-    /// Of a socket whose writes may be put off.
-    pub(super) fn new(tcp: TcpStream) -> Self {
+    /// Of a socket that writes at once until it is joined to the rounds.
+    #[must_use]
+    pub fn new(tcp: TcpStream) -> Self {
         let (read, write) = tcp.into_split();
         let write = Writer { half: Some(write), state: AtomicU8::new(CLEAR), rare: Mutex::new(None) };
-        Self { read, write: Arc::new(write) }
+        Self { read, write: Arc::new(write), is_joined: false }
+    }
+
+    /// From now on writes are put off, where that can be done.
+    pub(super) fn join(&mut self) {
+        self.is_joined = round::is_available();
     }
 
     /// The socket itself, for what is neither read nor written.
@@ -190,28 +198,66 @@ impl Socket {
     }
 
     /// Writes at once. Something long, and whoever has that may be at it for a while: all that is put off goes first.
-    pub(super) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    pub(super) fn poll_write_now(
+        &self,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         round::end();
         ready!(self.poll_clear(cx))?;
         loop {
-            match self.tcp().try_write(bytes) {
+            match self.tcp().try_write_vectored(parts) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => ready!(self.tcp().poll_write_ready(cx))?,
                 wrote => return Poll::Ready(wrote),
             }
         }
     }
 
-    pub(super) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_clear(cx))?;
-        Poll::Ready(socket2::SockRef::from(self.tcp()).shutdown(std::net::Shutdown::Write))
-    }
-
     pub(super) fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
         self.read.try_read(into)
     }
+}
 
-    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.read).poll_read(cx, buf)
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().read).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.is_joined && parts.iter().map(|part| part.len()).sum::<usize>() <= round::SHORT {
+            let wrote = match parts {
+                [whole] => self.write_soon(whole, cx),
+                parts => self
+                    .write_soon(&parts.iter().flat_map(|part| part.iter().copied()).collect::<Vec<_>>(), cx),
+            };
+            if let Some(wrote) = wrote {
+                return Poll::Ready(wrote);
+            }
+        }
+        self.poll_write_now(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_left(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_clear(cx))?;
+        Poll::Ready(socket2::SockRef::from(self.tcp()).shutdown(std::net::Shutdown::Write))
     }
 }
 
@@ -239,8 +285,90 @@ mod tests {
     }
 
     fn is_put_off(stream: &Stream) -> bool {
-        let Stream::Joint(socket) = stream else { return false };
+        let socket = match stream {
+            Stream::Joint(socket) => socket,
+            Stream::Tls(tls) => tls.get_ref().0,
+            Stream::Plain(_) | Stream::Unix(_) => return false,
+        };
         socket.write.state.load(Acquire) == PUT_OFF
+    }
+
+    /// Both ends of TLS; ours is joined to the rounds.
+    async fn tls_pair() -> (Stream, tokio_rustls::client::TlsStream<TcpStream>) {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+        let server = rustls::ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![own.cert.der().clone()], key)
+            .unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(own.cert.der().clone()).unwrap();
+        let client = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let theirs = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (ours, _) = listener.accept().await.unwrap();
+        let ours = tokio_rustls::TlsAcceptor::from(Arc::new(server)).accept(Socket::new(ours));
+        let theirs = tokio_rustls::TlsConnector::from(Arc::new(client))
+            .connect(rustls::pki_types::ServerName::try_from("localhost").unwrap(), theirs);
+        let (ours, theirs) = tokio::try_join!(ours, theirs).unwrap();
+        (Stream::Tls(Box::new(tokio_rustls::TlsStream::Server(ours))).joint(), theirs)
+    }
+
+    #[tokio::test]
+    async fn what_is_encrypted_is_written_with_the_round_too() {
+        let mut pairs = Vec::new();
+        for _ in 0..5 {
+            pairs.push(tls_pair().await);
+        }
+        for round in 0..3 {
+            for (n, (ours, _)) in pairs.iter_mut().enumerate() {
+                assert_eq!(soon(ours, b"x").await, None, "it has to be encrypted");
+                ours.write_all(format!("{round}: to {n:04}").as_bytes()).await.unwrap();
+            }
+            assert!(pairs.iter().all(|(ours, _)| is_put_off(ours)));
+            for (n, (_, theirs)) in pairs.iter_mut().enumerate() {
+                let mut came = [0; 10];
+                theirs.read_exact(&mut came).await.unwrap();
+                assert_eq!(came, format!("{round}: to {n:04}").as_bytes());
+            }
+        }
+        let (ours, theirs) = pairs.first_mut().unwrap();
+        ours.write_all(b"last").await.unwrap();
+        ours.write_all(b" words").await.unwrap();
+        ours.flush().await.unwrap();
+        assert!(!is_put_off(ours), "flushed is written");
+        ours.shutdown().await.unwrap();
+        let mut came = String::new();
+        theirs.read_to_string(&mut came).await.unwrap();
+        assert_eq!(came, "last words");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_reads_late_gets_all_that_was_encrypted() {
+        let (mut ours, mut theirs) = tls_pair().await;
+        let mut wrote = Vec::new();
+        // Pieces short and long, until neither the socket nor rustls takes more.
+        for piece in (0..).map(|n| (n % 7 + 1) * 1500) {
+            let bytes: Vec<u8> = (0..piece).map(|n| (n + wrote.len()) as u8).collect();
+            let took = poll_fn(|cx| Poll::Ready(Pin::new(&mut ours).poll_write(cx, &bytes))).await;
+            let Poll::Ready(took) = took else { break };
+            wrote.extend_from_slice(&bytes[..took.unwrap()]);
+            round::end();
+        }
+        assert!(wrote.len() > 100_000);
+        assert!(poll_fn(|cx| Poll::Ready(ours.poll_left(cx))).await.is_pending());
+        let mut came = vec![0; wrote.len()];
+        let (left, read) = tokio::join!(poll_fn(|cx| ours.poll_left(cx)), theirs.read_exact(&mut came));
+        left.unwrap();
+        read.unwrap();
+        assert!(came == wrote);
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::BytesMut;
 use nix::libc;
@@ -25,18 +25,18 @@ struct RecvLowWater;
 
 nix::setsockopt_impl!(RecvLowWater, libc::SOL_SOCKET, libc::SO_RCVLOWAT, usize, SetUsize);
 
-/// A socket. After a batch is written it must be flushed: that costs nothing on a plain socket, and with TLS it
-/// sends the records that the socket had no room for.
+/// A socket. Flushed, it has written all that was put off, and with TLS the records that the socket had no room for; see
+/// also [`Stream::poll_left`].
 #[derive(Debug)]
 pub enum Stream {
     /// TCP in clear.
     Plain(TcpStream),
-    /// The same, with short writes put off to the end of the runtime's round.
+    /// The same, with short writes put off to the end of the runtime's round, see [`Stream::joint`].
     Joint(Socket),
     /// A Unix socket; never with TLS, as with PostgreSQL.
     Unix(UnixStream),
     /// TLS over TCP, from either side. Boxed: the session of rustls is over 1 KiB.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Socket>>),
 }
 
 /// What a peer that owes us nothing did meanwhile.
@@ -66,7 +66,7 @@ impl Stream {
             Self::Plain(tcp) => tcp.set_nodelay(on),
             Self::Joint(socket) => socket.tcp().set_nodelay(on),
             Self::Unix(_) => Ok(()),
-            Self::Tls(tls) => tls.get_ref().0.set_nodelay(on),
+            Self::Tls(tls) => tls.get_ref().0.tcp().set_nodelay(on),
         }
     }
 
@@ -78,7 +78,7 @@ impl Stream {
             Self::Plain(tcp) => setsockopt(tcp, RecvLowWater, &bytes).is_ok(),
             Self::Joint(socket) => setsockopt(socket.tcp(), RecvLowWater, &bytes).is_ok(),
             Self::Unix(_) => false,
-            Self::Tls(tls) => setsockopt(tls.get_ref().0, RecvLowWater, &bytes).is_ok(),
+            Self::Tls(tls) => setsockopt(tls.get_ref().0.tcp(), RecvLowWater, &bytes).is_ok(),
         }
     }
 
@@ -90,7 +90,7 @@ impl Stream {
             Self::Plain(tcp) => SockRef::from(tcp).peek(&mut byte),
             Self::Joint(socket) => SockRef::from(socket.tcp()).peek(&mut byte),
             Self::Unix(unix) => SockRef::from(unix).peek(&mut byte),
-            Self::Tls(tls) => SockRef::from(tls.get_ref().0).peek(&mut byte),
+            Self::Tls(tls) => SockRef::from(tls.get_ref().0.tcp()).peek(&mut byte),
         };
         match seen {
             Ok(read) => read == 0,
@@ -103,8 +103,16 @@ impl Stream {
     #[must_use]
     pub fn joint(self) -> Self {
         match self {
-            Self::Plain(tcp) if round::is_available() => Self::Joint(Socket::new(tcp)),
-            Self::Plain(_) | Self::Joint(_) | Self::Unix(_) | Self::Tls(_) => self,
+            Self::Plain(tcp) if round::is_available() => {
+                let mut socket = Socket::new(tcp);
+                socket.join();
+                Self::Joint(socket)
+            }
+            Self::Tls(mut tls) => {
+                tls.get_mut().0.join();
+                Self::Tls(tls)
+            }
+            Self::Plain(_) | Self::Joint(_) | Self::Unix(_) => self,
         }
     }
 
@@ -114,19 +122,21 @@ impl Stream {
         match self {
             Self::Joint(socket) => socket.poll_left(cx),
             Self::Tls(tls) if tls.get_ref().1.wants_write() => Pin::new(tls).poll_flush(cx),
-            Self::Plain(_) | Self::Unix(_) | Self::Tls(_) => Poll::Ready(Ok(())),
+            Self::Tls(tls) => tls.get_ref().0.poll_left(cx),
+            Self::Plain(_) | Self::Unix(_) => Poll::Ready(Ok(())),
         }
     }
 
     /// What is put off is written now: for whoever ends a conversation, so that the other side does not see its end before.
     pub fn end_round(&self) {
-        if let Self::Joint(_) = self {
-            round::end();
+        match self {
+            Self::Joint(_) | Self::Tls(_) => round::end(),
+            Self::Plain(_) | Self::Unix(_) => {}
         }
     }
 
     /// Writes what the socket has room for, if the runtime knows of any, or puts it off: less than a poll where that can
-    /// be done, which is the common case. `None`: it has to be polled. Nothing with TLS.
+    /// be done, which is the common case. `None`: it has to be polled, as always with TLS.
     pub fn write_soon(&mut self, bytes: &[u8], cx: &Context<'_>) -> Option<io::Result<usize>> {
         let written = match self {
             Self::Joint(socket) => return socket.write_soon(bytes, cx),
@@ -176,8 +186,8 @@ impl Stream {
             Self::Joint(socket) => socket.tcp().poll_read_ready(cx),
             Self::Unix(unix) => unix.poll_read_ready(cx),
             Self::Tls(tls) => {
-                let (tcp, session) = tls.get_ref();
-                if session.wants_read() { tcp.poll_read_ready(cx) } else { Poll::Ready(Ok(())) }
+                let (socket, session) = tls.get_ref();
+                if session.wants_read() { socket.tcp().poll_read_ready(cx) } else { Poll::Ready(Ok(())) }
             }
         }
     }
@@ -187,7 +197,7 @@ impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
-            Self::Joint(socket) => socket.poll_read(cx, buf),
+            Self::Joint(socket) => Pin::new(socket).poll_read(cx, buf),
             Self::Unix(unix) => Pin::new(unix).poll_read(cx, buf),
             Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
         }
@@ -198,7 +208,7 @@ impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
-            Self::Joint(socket) => socket.poll_write(cx, buf),
+            Self::Joint(socket) => socket.poll_write_now(cx, &[IoSlice::new(buf)]),
             Self::Unix(unix) => Pin::new(unix).poll_write(cx, buf),
             Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
         }
@@ -211,10 +221,7 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
-            Self::Joint(socket) => {
-                let first = bufs.iter().find(|buf| !buf.is_empty());
-                socket.poll_write(cx, first.map_or(&[][..], |buf| buf))
-            }
+            Self::Joint(socket) => socket.poll_write_now(cx, bufs),
             Self::Unix(unix) => Pin::new(unix).poll_write_vectored(cx, bufs),
             Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
         }
@@ -223,7 +230,7 @@ impl AsyncWrite for Stream {
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Plain(tcp) => tcp.is_write_vectored(),
-            Self::Joint(_) => false,
+            Self::Joint(socket) => socket.is_write_vectored(),
             Self::Unix(unix) => unix.is_write_vectored(),
             Self::Tls(tls) => tls.is_write_vectored(),
         }
@@ -234,14 +241,17 @@ impl AsyncWrite for Stream {
             Self::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
             Self::Joint(socket) => socket.poll_clear(cx),
             Self::Unix(unix) => Pin::new(unix).poll_flush(cx),
-            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
+            Self::Tls(tls) => {
+                ready!(Pin::new(&mut *tls).poll_flush(cx))?;
+                tls.get_ref().0.poll_clear(cx)
+            }
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Self::Joint(socket) => socket.poll_shutdown(cx),
+            Self::Joint(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Unix(unix) => Pin::new(unix).poll_shutdown(cx),
             Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
         }

@@ -19,7 +19,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, Signatur
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use super::der;
+use super::{Socket, der};
 use crate::config::{ServerTls, ServerTlsMode};
 
 /// TLS towards the servers of a database, ready for use: files are read once, and by [`ServerTlsSettings::reload`], not
@@ -109,13 +109,14 @@ impl ServerTlsSettings {
     }
 
     /// The client's half of the handshake. Not cancel safe: the socket is gone.
-    pub(super) async fn handshake(&self, tcp: TcpStream, host: &str) -> io::Result<TlsStream<TcpStream>> {
+    pub(super) async fn handshake(&self, tcp: TcpStream, host: &str) -> io::Result<TlsStream<Socket>> {
         let name = match ServerName::try_from(host.to_owned()) {
             Ok(name) => name,
             // No mode but verify-full looks at the name; that one finds no certificate for an address by chance.
             Err(_) => ServerName::IpAddress(tcp.peer_addr()?.ip().into()),
         };
-        let tls = tokio_rustls::TlsConnector::from(self.config.load_full()).connect(name, tcp).await?;
+        let tls =
+            tokio_rustls::TlsConnector::from(self.config.load_full()).connect(name, Socket::new(tcp)).await?;
         if self.settings.direct && tls.get_ref().1.alpn_protocol() != Some(ALPN) {
             let why = "it did not agree to the protocol \"postgresql\", as direct TLS needs";
             return Err(io::Error::new(io::ErrorKind::InvalidData, why));

@@ -21,6 +21,7 @@ use x509_cert::der::oid::ObjectIdentifier;
 use super::door::DoorError;
 use super::refusal::Refusal;
 use crate::config::ClientTls;
+use crate::pool::Socket;
 
 /// `commonName`. Source: X.520.
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
@@ -69,8 +70,8 @@ impl DoorTls {
 
     /// The server's half of the handshake. `direct`: without SSLRequest, which needs ALPN, lest a client of another
     /// protocol be talked into sending here what it meant for elsewhere (ALPACA).
-    pub(super) async fn accept(&self, tcp: TcpStream, direct: bool) -> Result<TlsStream<TcpStream>, Refusal> {
-        let handshake = self.acceptor.accept(tcp).await;
+    pub(super) async fn accept(&self, tcp: TcpStream, direct: bool) -> Result<TlsStream<Socket>, Refusal> {
+        let handshake = self.acceptor.accept(Socket::new(tcp)).await;
         let tls = handshake.map_err(|e| Refusal::silent(format!("the TLS handshake failed: {e}")))?;
         if direct && tls.get_ref().1.alpn_protocol() != Some(ALPN) {
             return Err(Refusal::silent("direct TLS without the ALPN protocol \"postgresql\""));
