@@ -248,7 +248,7 @@ impl House {
 
 /// Answers each simple query with one row: user, database, whether TLS, protocol, parameters.
 async fn serve(mut client: Admitted) {
-    let mut out = BytesMut::new();
+    let mut out = std::mem::take(&mut client.unsent);
     for (name, value) in
         [("server_version", "15.0"), ("client_encoding", "UTF8"), ("standard_conforming_strings", "on")]
     {

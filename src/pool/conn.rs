@@ -1,6 +1,7 @@
 //! Opening one server connection: dial, TLS, login, all within `connect_timeout`; and cancelling on one.
 //! Must not know pools, shards or clients.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
@@ -32,7 +33,7 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(90);
 ///
 /// # Errors
 /// The socket's.
-pub fn notice_silence(tcp: &TcpStream) -> io::Result<()> {
+pub fn notice_silence(tcp: &impl AsFd) -> io::Result<()> {
     let socket = SockRef::from(tcp);
     let probes =
         TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY).with_retries(3);

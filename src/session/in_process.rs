@@ -37,6 +37,7 @@ impl Proxy {
         })?;
         let admitted = Admitted {
             stream: Stream::Unix(theirs),
+            unsent: BytesMut::new(),
             leftover: BytesMut::new(),
             user,
             database: database.to_owned(),

@@ -62,4 +62,4 @@ pub use self::door::{ADMIN_DATABASE, Door, DoorError};
 pub use self::proxy::{Proxy, StartError};
 pub use self::refusal::Refusal;
 pub use self::reload::Reloaded;
-pub use self::startup::{Admission, Admitted, admit, admit_stream};
+pub use self::startup::{Admission, Admitted, admit, admit_stream, prepare};

@@ -216,7 +216,7 @@ pub(super) fn key_of(sql: &[u8], types: &[u8], analysis: u64) -> StatementKey {
 }
 
 /// 128 bits under two seeds that no client knows.
-fn hash(value: impl Hash) -> u128 {
+pub(super) fn hash(value: impl Hash) -> u128 {
     static SEEDS: LazyLock<[foldhash::quality::RandomState; 2]> = LazyLock::new(Default::default);
     let [a, b] = &*SEEDS;
     let halves = [a, b].map(|seed| u128::from(seed.hash_one(&value)));

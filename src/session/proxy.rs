@@ -24,7 +24,7 @@ use super::rest::Resting;
 use super::served::Served;
 use super::warm::{self, Warm};
 use super::watch::watch;
-use super::{Admission, Door, DoorError, admit};
+use super::{Admission, Door, DoorError, admit, prepare};
 use crate::admin;
 use crate::catalog::Catalog;
 use crate::cluster::Cluster;
@@ -300,12 +300,15 @@ impl Proxy {
 
     async fn accept_until_shutdown(self: &Arc<Self>, listener: &TcpListener) {
         let mut shutdown = self.shutdown.subscribe();
+        let inherit = cfg!(target_os = "linux") && prepare(listener).is_ok();
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 _ = shutdown.changed() => break,
             };
             match accepted {
+                // One that cannot be prepared is gone already.
+                Ok((stream, _)) if !inherit && prepare(&stream).is_err() => {}
                 Ok((stream, peer)) => self.take_in(stream, peer),
                 Err(error) => {
                     // Out of descriptors: accepting at once again would only spin.
@@ -380,7 +383,7 @@ impl Proxy {
         let admitted = match admit(stream, peer, &door).await {
             Ok(Admission::Client(admitted)) => admitted,
             Ok(Admission::Cancel { stream, pid, secret }) => {
-                self.cancels.deliver(pid, &secret).await;
+                Box::pin(self.cancels.deliver(pid, &secret)).await;
                 drop(stream);
                 return None;
             }
@@ -451,5 +454,21 @@ pub(super) struct Counted(pub(super) Arc<Proxy>);
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.clients.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_login<F: FnOnce(Arc<Proxy>, TcpStream, SocketAddr) -> T, T>(_: F) -> usize {
+        size_of::<T>()
+    }
+
+    /// It is moved into a box for each client: what is rare is not to be in it.
+    #[test]
+    fn a_login_under_way_takes_little_memory() {
+        let size = size_of_login(Proxy::login);
+        assert!(size <= 2048, "{size}");
     }
 }

@@ -5,14 +5,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::prepared::hash;
 use super::vars::Vars;
 use crate::cluster::{Cluster, ClusterError, Need, Schema, UserPools};
 use crate::exec::Hub;
 use crate::pool::{ServerError, Settings};
 use crate::route::Router;
+use crate::wire::BackendWriter as _;
 
 /// Different sets of startup parameters whose reports are remembered.
 const REPORTS: usize = 1024;
@@ -32,6 +35,8 @@ pub(super) struct Served {
     plans: usize,
     router: ArcSwapOption<(Arc<Schema>, Arc<Router>)>,
     reports: Mutex<HashMap<ReportKey, Arc<Report>>>,
+    /// What clients have begun with, by a hash of all that it depends on.
+    entries: Mutex<HashMap<u128, (Arc<Vars>, Arc<Report>)>>,
 }
 
 /// What a server tells at login.
@@ -39,8 +44,8 @@ pub(super) struct Served {
 pub(super) struct Report {
     /// Names and values of ParameterStatus.
     pub(super) parameters: Arc<BTreeMap<String, String>>,
-    /// Whether it also says if it is in recovery. The herd as one server is not, whichever of its servers was asked.
-    pub(super) standby: bool,
+    /// The messages that say so to clients.
+    pub(super) told: Bytes,
     /// The schemas that bare names are looked for in: the user, its role's settings and `$user` taken into account.
     pub(super) search_path: Vec<String>,
     /// Those of clients that have logged in: equal ones are one.
@@ -48,6 +53,23 @@ pub(super) struct Report {
 }
 
 impl Report {
+    /// `standby`: whether servers also say if they are in recovery. The herd as one server is not, whichever of its
+    /// servers was asked.
+    pub(super) fn new(
+        parameters: Arc<BTreeMap<String, String>>,
+        standby: bool,
+        search_path: Vec<String>,
+    ) -> Self {
+        let mut told = BytesMut::new();
+        for (name, value) in parameters.iter() {
+            told.put_parameter_status(name, value);
+        }
+        if standby {
+            told.put_parameter_status("in_hot_standby", "off");
+        }
+        Self { parameters, told: told.freeze(), search_path, vars: Mutex::default() }
+    }
+
     /// The same value as other clients have, if one has.
     pub(super) fn share(&self, vars: Arc<Vars>) -> Arc<Vars> {
         let mut known = self.vars.lock();
@@ -77,11 +99,19 @@ pub(super) enum ReportError {
 impl Served {
     pub(super) fn new(cluster: Arc<Cluster>, plans: usize) -> Self {
         let hub = Hub::new(cluster.clone());
-        Self { cluster, hub, plans, router: ArcSwapOption::empty(), reports: Mutex::default() }
+        Self {
+            cluster,
+            hub,
+            plans,
+            router: ArcSwapOption::empty(),
+            reports: Mutex::default(),
+            entries: Mutex::default(),
+        }
     }
 
     /// Servers' sessions begin otherwise from now on.
     pub(super) fn renew_servers(&self) {
+        self.entries.lock().clear();
         self.reports.lock().clear();
         self.cluster.reconnect();
     }
@@ -101,6 +131,13 @@ impl Served {
     /// # Errors
     /// [`ClusterError::NoCatalog`] before the first schema.
     pub(super) async fn router(&self) -> Result<Arc<Router>, ClusterError> {
+        match self.router_now().filter(|_| !self.cluster.is_behind()) {
+            Some(router) => Ok(router),
+            None => Box::pin(self.router_in_time()).await,
+        }
+    }
+
+    async fn router_in_time(&self) -> Result<Arc<Router>, ClusterError> {
         if self.cluster.is_behind()
             && let Err(error) = self.cluster.reload_schema().await
         {
@@ -131,12 +168,36 @@ impl Served {
         Some(router)
     }
 
-    /// What a server of the default shard reports under these settings; asked once for each set of parameters. The
-    /// settings come back as the one value that all clients with equal ones share, so that they compare fast.
+    /// What a client begins with who logs in with these parameters, and what it is told. A server of the default shard is
+    /// asked once for each set of them.
     ///
     /// # Errors
     /// [`ReportError`]: no server, or it refuses the parameters, as PostgreSQL refuses a login with them.
-    pub(super) async fn report(
+    pub(super) async fn enter(
+        &self,
+        pools: &UserPools,
+        user: &str,
+        parameters: &[(String, String)],
+    ) -> Result<(Arc<Vars>, Arc<Report>), ReportError> {
+        let key = hash((user, self.cluster.schema_version(), parameters));
+        if let Some(known) = self.entries.lock().get(&key) {
+            return Ok(known.clone());
+        }
+        let mut vars = Vars::of_startup(parameters, false);
+        let (settings, report) = Box::pin(self.report(pools, user, &vars.settings)).await?;
+        Arc::make_mut(&mut vars).logged_in(settings, &report.search_path, user);
+        let vars = report.share(vars);
+        let mut entries = self.entries.lock();
+        if entries.len() >= REPORTS {
+            entries.clear();
+        }
+        entries.insert(key, (vars.clone(), report.clone()));
+        Ok((vars, report))
+    }
+
+    /// What a server of the default shard reports under these settings. The settings come back as the one value that all
+    /// clients with equal ones share, so that they compare fast.
+    async fn report(
         &self,
         pools: &UserPools,
         user: &str,
@@ -156,7 +217,7 @@ impl Served {
         let search_path = path.unwrap_or_default().lines().map(str::to_owned).collect();
         let known = leased.parameters.clone();
         let standby = leased.is_standby().is_some(); // PostgreSQL 14 and later say so
-        let report = Arc::new(Report { parameters: known, standby, search_path, vars: Mutex::default() });
+        let report = Arc::new(Report::new(known, standby, search_path));
         let mut reports = self.reports.lock();
         if reports.len() >= REPORTS {
             reports.clear();

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Acquire;
 
 use bytes::{BufMut, BytesMut};
-use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
@@ -24,6 +23,9 @@ use crate::cluster::{ClusterError, Leased, Need};
 use crate::config::PoolMode;
 use crate::stats::SessionInfo;
 use crate::wire::{BackendWriter, ClientFacing, ErrorReport, SqlState, TransactionStatus};
+
+/// For what follows the parameters, bytes: the longest cancel key, and ReadyForQuery.
+const ROOM: usize = 300;
 
 impl Proxy {
     /// From a proven user to a client ready for its first statement; `None` if it was turned away.
@@ -50,7 +52,7 @@ impl Proxy {
                 report.severity = crate::wire::Severity::Fatal;
                 self.record(&report, &admitted.user.name, &admitted.database);
                 tracing::info!(%peer, user = %admitted.user.name, why = %report.message, "a client was refused");
-                let mut out = BytesMut::new();
+                let mut out = admitted.unsent;
                 out.put_report(&report);
                 // The client may be gone already.
                 drop(admitted.stream.write_all(&out).await);
@@ -65,13 +67,9 @@ impl Proxy {
         if self.generation.load(Acquire) != generation {
             cancel.ask(REFRESH); // it may have missed the call
         }
-        let mut out = BytesMut::new();
-        for (name, value) in report.parameters.iter() {
-            out.put_parameter_status(name, value);
-        }
-        if report.standby {
-            out.put_parameter_status("in_hot_standby", "off");
-        }
+        let mut out = admitted.unsent;
+        out.reserve(report.told.len() + ROOM);
+        out.extend_from_slice(&report.told);
         put_key(&mut out, &cancel);
         out.put_ready(TransactionStatus::Idle);
         if admitted.stream.write_all(&out).await.is_err() || admitted.stream.flush().await.is_err() {
@@ -143,7 +141,6 @@ impl Proxy {
             let message = format!("database \"{}\" does not exist", admitted.database);
             return Err(ErrorReport::error(SqlState::INVALID_CATALOG_NAME, message));
         };
-        let mut vars = Vars::of_startup(&admitted.parameters, false);
         let pools = served.cluster.pools_of(&admitted.user, admitted.pass.as_ref());
         if let Err(error) = served.router().await {
             if matches!(error, ClusterError::NoDatabase { .. }) {
@@ -151,8 +148,8 @@ impl Proxy {
             }
             return Err(error.report());
         }
-        let (settings, report) = served
-            .report(&pools, &admitted.user.server_user, &vars.settings)
+        let (vars, report) = served
+            .enter(&pools, &admitted.user.server_user, &admitted.parameters)
             .await
             .map_err(|error| match error {
                 ReportError::Cluster(error) => error.report(),
@@ -163,8 +160,6 @@ impl Proxy {
                     ErrorReport::error(SqlState::CONNECTION_FAILURE, error.to_string())
                 }
             })?;
-        Arc::make_mut(&mut vars).logged_in(settings, &report.search_path, &admitted.user.server_user);
-        let vars = report.share(vars);
         Ok((Place::Database { served, pools }, vars, report, seat))
     }
 }
@@ -177,8 +172,8 @@ async fn fixed_server(place: &Place) -> Result<Option<Leased>, ErrorReport> {
     if config.pool_mode != PoolMode::Session || !config.map.is_single() {
         return Ok(None);
     }
-    let leased = served.cluster.lease(pools, config.map.default_shard, Need::PRIMARY, Instant::now()).await;
-    leased.map(Some).map_err(|error| error.report())
+    let leased = served.cluster.lease(pools, config.map.default_shard, Need::PRIMARY, Instant::now());
+    Box::pin(leased).await.map(Some).map_err(|error| error.report())
 }
 
 /// What a client starts with.
@@ -206,10 +201,5 @@ fn admin_report(user: &str) -> Report {
         ("session_authorization", user),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()));
-    Report {
-        parameters: Arc::new(parameters.into()),
-        standby: true,
-        search_path: Vec::new(),
-        vars: Mutex::default(),
-    }
+    Report::new(Arc::new(parameters.into()), true, Vec::new())
 }
