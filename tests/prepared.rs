@@ -753,3 +753,34 @@ async fn what_a_skipped_parse_would_have_named_is_not_bound_behind_its_sync() {
         }
     }
 }
+
+/// In a failed transaction a server refuses the Parse that the proxy makes for a Bind: the statement is there still.
+#[tokio::test]
+async fn the_unnamed_statement_outlives_a_failed_transaction() {
+    let world = World::start("size = 2\nmin_idle = 0").await;
+    let mut pair = world.pair().await;
+    for (name, sql) in
+        [("begin", "begin"), ("bad", "select 1/0 + length(version()) * 0"), ("end", "rollback")]
+    {
+        pair.same(|c| c.parse(name, sql).sync()).await;
+    }
+    for parse_first in [true, false] {
+        if parse_first {
+            pair.same(|c| c.parse("", "select 1").sync()).await;
+        }
+        pair.same(|c| c.run("begin", &[])).await;
+        if !parse_first {
+            pair.same(|c| c.parse("", "select 2").sync()).await;
+        }
+        pair.same(|c| c.run("bad", &[])).await;
+        pair.same(|c| c.run("", &[])).await;
+        pair.same(|c| c.run("", &[]).run("", &[])).await;
+        pair.same(|c| c.run("end", &[])).await;
+        pair.same(|c| c.run("", &[])).await;
+    }
+    // A Parse of the client's that is refused has destroyed it.
+    pair.same(|c| c.run("begin", &[]).run("bad", &[])).await;
+    pair.same(|c| c.parse("", "select 3").sync()).await;
+    pair.same(|c| c.run("end", &[])).await;
+    pair.same(|c| c.run("", &[])).await;
+}

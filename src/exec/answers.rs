@@ -299,7 +299,7 @@ impl Exchange {
             matches!(next, Expect::Sync { .. } | Expect::CopySyncs(_) | Expect::Query { .. } | Expect::Prefix)
         };
         let end = self.expect.iter().position(ends).unwrap_or(self.expect.len());
-        let unnamed = matches!(self.expect.front(), Some(Expect::Parse { key: None, .. }));
+        let unnamed = matches!(self.expect.front(), Some(Expect::Parse { key: None, forward: true }));
         // The first is the one that failed.
         let mut failed = !matches!(self.expect.front(), Some(Expect::Refuse(_)));
         let first = self.done.len();

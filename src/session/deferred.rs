@@ -176,9 +176,11 @@ impl Client {
             return true;
         }
         let client = self.cancel.id;
+        // A failed transaction refuses each Parse, and a Bind behind it would find nothing.
+        let failed = self.is_open_failed();
         self.server.as_mut().is_none_or(|server| {
             if statement.name.is_empty() {
-                server.unnamed == Some((client, key))
+                server.unnamed == Some((client, key)) && !failed
             } else {
                 server.prepared.touch(key).is_some()
             }
