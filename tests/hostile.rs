@@ -297,7 +297,7 @@ async fn compare(front: Front, alone: Pg, all: Vec<(&'static str, Conversation)>
         bytes.extend_from_slice(b"S\0\0\0\x04"); // what is whole comes to its end before the client leaves
         let what = format!("{name}, seed {}", seed + n);
         *SAID.lock() = format!("{what}\n{}", bytes.escape_ascii());
-        match oracle.ask(&front, &bytes, &what).await {
+        match oracle.ask((&front, &victims), &bytes, &what).await {
             Ok(true) => same += 1,
             Ok(false) => refused += 1,
             Err(how) => wrong.push(how),

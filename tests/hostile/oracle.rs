@@ -9,7 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use super::common::{Front, Pg, Raw, eventually};
+use super::common::{Front, Pg, Raw, eventually, rows};
+use super::victim::Victims;
 
 /// Longest time in which a session that got an end of input must be over.
 const OVER: Duration = Duration::from_secs(30);
@@ -17,6 +18,7 @@ const OVER: Duration = Duration::from_secs(30);
 /// The proxy before its servers, and another server that is asked the same.
 pub(crate) struct Oracle {
     alone: Pg,
+    admin: Client,
     /// To look at what the proxy's servers have, where they have all of the tables.
     there: Vec<Client>,
     /// … and the one alone.
@@ -40,7 +42,7 @@ impl Oracle {
         for shard in &front.herd.shards {
             there.push(shard.primary.connect().await);
         }
-        Self { alone, there, wanted }
+        Self { alone, admin: front.admin().await, there, wanted }
     }
 
     /// What is there, sorted; and it is taken away.
@@ -66,14 +68,44 @@ impl Oracle {
         Self::look(std::slice::from_ref(&self.wanted)).await.unwrap();
     }
 
+    /// A session that ends in mid-batch may end before its server has done all that it was sent: until the proxy uses none,
+    /// and no server has a connection that the proxy has given up.
+    async fn all_done(&self, front: &Front) {
+        let has =
+            "select count(*) from pg_stat_activity where usename = 'app' and backend_type = 'client backend'";
+        eventually("all is done", OVER, async || {
+            let used = "select sum(in_use + waiting + pinned) from pgherd.pools";
+            let mut done = rows(&self.admin, used).await == ["0"];
+            for (shard, server) in front.herd.shards.iter().zip(&self.there) {
+                let open = format!(
+                    "select sum(open) from pgherd.pools where server like '%:{}'",
+                    shard.primary.port
+                );
+                let (open, has) = (rows(&self.admin, &open).await, rows(server, has).await);
+                done &= open == has || open == ["∅"] && has == ["0"];
+            }
+            done.then_some(())
+        })
+        .await;
+    }
+
     /// Both are told the same, and that no more will come. What was said is compared, and what is then there: whether it
     /// is the same, or less because something was refused; else what it is.
-    pub(crate) async fn ask(&mut self, front: &Front, bytes: &[u8], what: &str) -> Result<bool, String> {
+    pub(crate) async fn ask(
+        &mut self,
+        (front, victims): (&Front, &Victims),
+        bytes: &[u8],
+        what: &str,
+    ) -> Result<bool, String> {
         let (proxy, alone) = tokio::join!(Raw::connect(front), Raw::direct(&self.alone));
         let by_server = say(alone, bytes, 0, what).await;
         // The proxy cancels what runs for a client that says that it will say no more: so it says that last.
         let answers = by_server.iter().filter(|word| word.starts_with('Z')).count();
         let by_proxy = say(proxy, bytes, answers, what).await;
+        if by_proxy.last().is_none_or(|word| !word.starts_with('Z')) {
+            let _pause = victims.pause().await;
+            self.all_done(front).await;
+        }
         let there = Self::look(&self.there).await.unwrap_or_else(|e| panic!("{what}: {e}"));
         let Ok(wanted) = Self::look(std::slice::from_ref(&self.wanted)).await else {
             self.after_crash().await;

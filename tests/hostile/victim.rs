@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
+use tokio::sync::{RwLock, RwLockWriteGuard};
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
 
@@ -24,6 +25,8 @@ pub(crate) async fn prepare(front: &Front) {
 pub(crate) struct Victims {
     stop: Arc<AtomicBool>,
     checked: Arc<AtomicU64>,
+    /// Read while a round lasts.
+    at_work: Arc<RwLock<()>>,
     tasks: JoinSet<()>,
 }
 
@@ -31,21 +34,28 @@ impl Victims {
     /// Starts so many, at most 8: each has a row of its own.
     pub(crate) async fn start(front: &Front, count: usize) -> Self {
         let (stop, checked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let mut tasks = JoinSet::new();
+        let (at_work, mut tasks) = (Arc::new(RwLock::new(())), JoinSet::new());
         for n in 0..count {
             let (client, stop, checked) = (front.connect().await, stop.clone(), checked.clone());
+            let at_work = at_work.clone();
             tasks.spawn(async move {
                 let mine = format!("victim_{n}");
                 client.batch_execute(&format!("set application_name = '{mine}'")).await.unwrap();
                 let mut round = 0;
                 while !stop.load(Relaxed) {
+                    let _working = at_work.read().await;
                     one_round(&client, &mine, round).await;
                     round += 1;
                     checked.fetch_add(5, Relaxed);
                 }
             });
         }
-        Self { stop, checked, tasks }
+        Self { stop, checked, at_work, tasks }
+    }
+
+    /// As long as this is held nothing is asked for them.
+    pub(crate) async fn pause(&self) -> RwLockWriteGuard<'_, ()> {
+        self.at_work.write().await
     }
 
     /// How many answers were checked so far.
