@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use arc_swap::ArcSwapOption;
 use bytes::{Bytes, BytesMut};
@@ -36,7 +37,9 @@ pub(super) struct Served {
     router: ArcSwapOption<(Arc<Schema>, Arc<Router>)>,
     reports: Mutex<HashMap<ReportKey, Arc<Report>>>,
     /// What clients have begun with, by a hash of all that it depends on.
-    entries: Mutex<HashMap<u128, (Arc<Vars>, Arc<Report>)>>,
+    entries: Mutex<HashMap<u128, Entry>>,
+    /// How often servers' sessions have begun to begin otherwise: what was asked before is not told after.
+    renewed: AtomicU64,
 }
 
 /// What a server tells at login.
@@ -83,8 +86,11 @@ impl Report {
     }
 }
 
-/// What reports depend on: user on the servers, version of the schema, startup parameters.
-type ReportKey = (String, u64, Arc<Settings>);
+/// What reports depend on: user on the servers, version of the schema and of servers' sessions, startup parameters.
+type ReportKey = (String, (u64, u64), Arc<Settings>);
+
+/// What a client begins with, and what it is told.
+type Entry = (Arc<Vars>, Arc<Report>);
 
 /// Why the reports could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -106,14 +112,20 @@ impl Served {
             router: ArcSwapOption::empty(),
             reports: Mutex::default(),
             entries: Mutex::default(),
+            renewed: AtomicU64::new(0),
         }
     }
 
     /// Servers' sessions begin otherwise from now on.
     pub(super) fn renew_servers(&self) {
+        self.renewed.fetch_add(1, Relaxed);
         self.entries.lock().clear();
         self.reports.lock().clear();
         self.cluster.reconnect();
+    }
+
+    fn version(&self) -> (u64, u64) {
+        (self.cluster.schema_version(), self.renewed.load(Relaxed))
     }
 
     /// The same database after a reload, with another cluster or number of plans: who listens goes on listening.
@@ -178,8 +190,8 @@ impl Served {
         pools: &UserPools,
         user: &str,
         parameters: &[(String, String)],
-    ) -> Result<(Arc<Vars>, Arc<Report>), ReportError> {
-        let key = hash((user, self.cluster.schema_version(), parameters));
+    ) -> Result<Entry, ReportError> {
+        let key = hash((user, self.version(), parameters));
         if let Some(known) = self.entries.lock().get(&key) {
             return Ok(known.clone());
         }
@@ -203,7 +215,7 @@ impl Served {
         user: &str,
         settings: &Arc<Settings>,
     ) -> Result<(Arc<Settings>, Arc<Report>), ReportError> {
-        let key = (user.to_owned(), self.cluster.schema_version(), settings.clone());
+        let key = (user.to_owned(), self.version(), settings.clone());
         if let Some(((_, _, known), report)) = self.reports.lock().get_key_value(&key) {
             return Ok((known.clone(), report.clone()));
         }
