@@ -328,6 +328,48 @@ async fn a_parse_that_comes_alone_is_with_the_server_at_once() {
     }
 }
 
+/// What a transaction counts from its beginning on, it counts from BEGIN.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_begin_that_comes_alone_is_with_the_server_at_once() {
+    let front = session("size = 1\nmin_idle = 0").await;
+    let primary = &front.herd.shards[0].primary;
+    let mut raw = Raw::connect(&front).await;
+    let by_text = |raw: &mut Raw, sql: &str| raw.out.put_query(sql.as_bytes());
+    let by_batch = |raw: &mut Raw, sql: &str| {
+        raw.out.put_parse("", sql.as_bytes(), &[]);
+        raw.out.put_bind("", "", &[0, 0, 0, 0, 0, 0]);
+        raw.out.put_execute("", 0);
+        raw.out.put_sync();
+    };
+    let ways: [&dyn Fn(&mut Raw, &str); 2] = [&by_text, &by_batch];
+    for (way, begin) in
+        ways.into_iter().flat_map(|way| ["begin", "begin read only"].map(|begin| (way, begin)))
+    {
+        way(&mut raw, begin);
+        assert!(raw.ask().await.ends_with("BEGIN /T"));
+        let open =
+            "select count(*) from pg_stat_activity where usename = 'app' and state = 'idle in transaction'";
+        eventually("the transaction is open", PATIENCE, async || {
+            (primary.sql(open).await == ["1"]).then_some(())
+        })
+        .await;
+        let later = primary.sql("select clock_timestamp()").await;
+        assert_eq!(ask(&mut raw, &format!("select now() < '{}'", later[0])).await, "T t SELECT_1 /T");
+        assert_eq!(ask(&mut raw, "rollback").await, "ROLLBACK /I");
+        // One that nothing comes of.
+        way(&mut raw, begin);
+        assert!(raw.ask().await.ends_with("BEGIN /T"));
+        way(&mut raw, "commit");
+        assert!(raw.ask().await.ends_with("COMMIT /I"));
+        assert_eq!(primary.sql(open).await, ["0"]);
+    }
+    // The server's own limit ends one that says no more.
+    assert_eq!(ask(&mut raw, "set idle_in_transaction_session_timeout = 50").await, "SET /I");
+    assert_eq!(ask(&mut raw, "begin").await, "BEGIN /T");
+    let (tag, body) = raw.next().await.unwrap();
+    assert_eq!((tag, ErrorFields::parse(&body).unwrap().code.as_str()), (b'E', "25P03"));
+}
+
 /// A session with a server of its own is routed and watched alike whatever the catalogs say: it waits for no reading.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_waits_for_the_catalogs_after_ddl() {

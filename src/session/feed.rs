@@ -99,7 +99,7 @@ impl Client {
             }
             let length = match self.next_message() {
                 Ok(Some(length)) => length,
-                Ok(None) => return self.parse_ahead().unwrap_or(Step::Wait),
+                Ok(None) => return self.go_ahead().unwrap_or(Step::Wait),
                 Err(error) => return self.broken(&error),
             };
             // The message stays where it was read: it is looked at in place, and taken only when done with.

@@ -54,7 +54,7 @@ impl Client {
     }
 
     /// What a server must have before it joins: what a transaction has set, it is told inside it.
-    fn settings_to_join(&self) -> &Arc<Settings> {
+    pub(super) fn settings_to_join(&self) -> &Arc<Settings> {
         match &self.txn {
             Txn::Held(held) => &held.saved.settings,
             Txn::None | Txn::Open(_) => &self.vars.settings,

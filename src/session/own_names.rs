@@ -2,11 +2,12 @@
 //! and protocol share them as on any server, and what the proxy has not seen prepared the server may know.
 //! Must not know how names are shared in transaction pooling.
 
-use super::client::{Client, Place};
+use super::client::{Client, Kept, Place};
 use super::extended::no_statement;
 use super::feed::{Fed, Step};
 use super::prepared::{ClientStatement, Portal, key_of};
 use super::query::passed_on;
+use super::txn::Txn;
 use crate::exec::Expect;
 use crate::route::{Access, Route, Statement};
 use crate::wire::{BindView, ClientFacing as _, DescribeTarget, ErrorReport, FrontendWriter};
@@ -24,11 +25,14 @@ impl Client {
         !statement.name.is_empty() && self.owns_names()
     }
 
-    /// The client's next message has not come yet: a Parse or Describe that waits for it need not, where nothing that
-    /// follows can change where it goes. What a server counts from its first message on, as `statement_timeout`, is
-    /// then what it would count without the proxy.
-    pub(super) fn parse_ahead(&mut self) -> Option<Step> {
-        if self.turn.deferred.is_empty() || !self.owns_names() {
+    /// The client's next message has not come yet: a Parse, a Describe or a BEGIN that waits for it need not, where nothing
+    /// that follows can change where it goes. What a server counts from its first message on, as `statement_timeout` and
+    /// `now()`, is then what it would count without the proxy.
+    pub(super) fn go_ahead(&mut self) -> Option<Step> {
+        if self.turn.deferred.is_empty() {
+            return self.begin_ahead();
+        }
+        if !self.owns_names() {
             return None;
         }
         match self.place_deferred() {
@@ -38,6 +42,16 @@ impl Client {
                 None
             }
         }
+    }
+
+    fn begin_ahead(&mut self) -> Option<Step> {
+        let begun = matches!(&self.txn, Txn::Held(held) if !held.failed);
+        if !begun || self.server.is_some() || !self.is_of_one_server() {
+            return None;
+        }
+        // Nobody has asked for what could go wrong here: only if it joins as it is.
+        let ready = |kept: &Kept| kept.leased.is_applied(self.settings_to_join(), self.wants_undrawn());
+        if self.kept.first().is_some_and(ready) { self.lease_for(None, false) } else { None }
     }
 
     /// Bind of a name that the server may know from SQL.
