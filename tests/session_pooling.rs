@@ -334,18 +334,20 @@ async fn a_begin_that_comes_alone_is_with_the_server_at_once() {
     let front = session("size = 1\nmin_idle = 0").await;
     let primary = &front.herd.shards[0].primary;
     let mut raw = Raw::connect(&front).await;
-    let by_text = |raw: &mut Raw, sql: &str| raw.out.put_query(sql.as_bytes());
-    let by_batch = |raw: &mut Raw, sql: &str| {
-        raw.out.put_parse("", sql.as_bytes(), &[]);
-        raw.out.put_bind("", "", &[0, 0, 0, 0, 0, 0]);
-        raw.out.put_execute("", 0);
-        raw.out.put_sync();
+    let way = |raw: &mut Raw, by_batch: bool, sql: &str| {
+        if by_batch {
+            raw.out.put_parse("", sql.as_bytes(), &[]);
+            raw.out.put_bind("", "", &[0, 0, 0, 0, 0, 0]);
+            raw.out.put_execute("", 0);
+            raw.out.put_sync();
+        } else {
+            raw.out.put_query(sql.as_bytes());
+        }
     };
-    let ways: [&dyn Fn(&mut Raw, &str); 2] = [&by_text, &by_batch];
-    for (way, begin) in
-        ways.into_iter().flat_map(|way| ["begin", "begin read only"].map(|begin| (way, begin)))
+    for (by_batch, begin) in
+        [false, true].into_iter().flat_map(|by| ["begin", "begin read only"].map(|b| (by, b)))
     {
-        way(&mut raw, begin);
+        way(&mut raw, by_batch, begin);
         assert!(raw.ask().await.ends_with("BEGIN /T"));
         let open =
             "select count(*) from pg_stat_activity where usename = 'app' and state = 'idle in transaction'";
@@ -357,9 +359,9 @@ async fn a_begin_that_comes_alone_is_with_the_server_at_once() {
         assert_eq!(ask(&mut raw, &format!("select now() < '{}'", later[0])).await, "T t SELECT_1 /T");
         assert_eq!(ask(&mut raw, "rollback").await, "ROLLBACK /I");
         // One that nothing comes of.
-        way(&mut raw, begin);
+        way(&mut raw, by_batch, begin);
         assert!(raw.ask().await.ends_with("BEGIN /T"));
-        way(&mut raw, "commit");
+        way(&mut raw, by_batch, "commit");
         assert!(raw.ask().await.ends_with("COMMIT /I"));
         assert_eq!(primary.sql(open).await, ["0"]);
     }
@@ -368,6 +370,25 @@ async fn a_begin_that_comes_alone_is_with_the_server_at_once() {
     assert_eq!(ask(&mut raw, "begin").await, "BEGIN /T");
     let (tag, body) = raw.next().await.unwrap();
     assert_eq!((tag, ErrorFields::parse(&body).unwrap().code.as_str()), (b'E', "25P03"));
+}
+
+/// Drivers ask so whether their server is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_query_is_the_servers_to_answer() {
+    let front = session("size = 2\nmin_idle = 0").await;
+    let mut other = Raw::connect(&front).await;
+    for sql in ["", ";", " -- nothing\n;"].into_iter().cycle().take(30) {
+        let mut raw = Raw::connect(&front).await;
+        assert_eq!(ask(&mut raw, sql).await, "I /I");
+        assert_eq!(ask(&mut raw, "begin").await, "BEGIN /T");
+        assert_eq!(ask(&mut raw, sql).await, "I /T");
+        assert_eq!(ask(&mut raw, "select nothing").await, "42703 /E");
+        assert_eq!(ask(&mut raw, sql).await, "I /E");
+        assert_eq!(ask(&mut raw, "rollback").await, "ROLLBACK /I");
+        let end = format!("select pg_terminate_backend({})", pid(&raw));
+        assert_eq!(ask(&mut other, &end).await, "T t SELECT_1 /I");
+        assert_eq!(ask(&mut raw, sql).await, "57P01 closed", "{sql:?}");
+    }
 }
 
 /// A session with a server of its own is routed and watched alike whatever the catalogs say: it waits for no reading.

@@ -83,7 +83,10 @@ impl Client {
                     {
                         return Ok(fed);
                     }
-                    if let Some(local) = self.local(statement.kind())? {
+                    // An empty query asks whether the server is there, which a session with one of its own must not answer.
+                    if let Some(local) = self.local(statement.kind())?
+                        && !(matches!(local, Local::Empty) && self.owns_names())
+                    {
                         let statement = statement.clone();
                         // A malformed one is an error here, as it would be on a server.
                         statement.route(&router, sql, &[], &self.vars.env)?;
@@ -99,6 +102,7 @@ impl Client {
                 }
                 let route = match statements.as_slice() {
                     [_] if self.is_open_failed() => passed_on(),
+                    [statement] if matches!(statement.kind(), Kind::Empty) => passed_on(),
                     [statement] => {
                         let route = statement.route(&router, sql, &[], &self.vars.env)?;
                         if route.verb == Verb::Other {
