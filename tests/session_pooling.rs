@@ -462,3 +462,64 @@ async fn messages_that_arrive_one_by_one_are_each_answered() {
         both.query("rollback").await;
     }
 }
+
+/// BEGIN and the end of a transaction in batches, however they arrive.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transactions_whose_messages_arrive_one_by_one_are_those_of_one_server() {
+    type Say = fn(&mut Wire) -> &mut Wire;
+    const PARTS: [&[Say]; 9] = [
+        &[|w| w.parse("b", "begin"), |w| w.bind("", "b", &[]), |w| w.execute("", 0)],
+        &[
+            |w| w.parse("b", "begin read only"),
+            |w| w.describe("b"),
+            |w| w.bind("", "b", &[]),
+            |w| w.execute("", 0),
+        ],
+        &[|w| w.sync()],
+        &[|w| w.flush()],
+        &[
+            |w| w.parse("", "select 1"),
+            |w| w.bind("", "", &[]),
+            |w| w.describe_portal(""),
+            |w| w.execute("", 0),
+        ],
+        &[|w| w.parse("", "select 1/0"), |w| w.bind("", "", &[]), |w| w.execute("", 0)],
+        &[|w| w.parse("", "set local work_mem = '2MB'"), |w| w.bind("", "", &[]), |w| w.execute("", 0)],
+        &[|w| w.parse("", "commit"), |w| w.bind("", "", &[]), |w| w.execute("", 0)],
+        &[|w| w.parse("", "rollback"), |w| w.bind("", "", &[]), |w| w.execute("", 0)],
+    ];
+    let front = session("size = 3\nmin_idle = 0").await;
+    let mut both = Pair::connect(front.herd.primary(0).port, front.port, &[]).await;
+    let other = front.connect().await;
+    for order in [
+        &[0, 2, 4, 2, 7, 2][..],
+        &[0, 4, 7, 2],
+        &[0, 3, 4, 3, 8, 3, 2],
+        &[1, 2, 6, 4, 2, 8, 2],
+        &[0, 3, 5, 7, 2, 4, 2, 8, 2],
+        &[0, 0, 4, 2, 7, 2],
+        &[4, 0, 4, 2, 8, 2],
+        &[4, 0, 5, 2, 4, 2, 7, 2],
+        &[0, 7, 2, 1, 8, 2],
+        &[0, 2, 0, 2, 7, 7, 2],
+        &[7, 8, 0, 3, 7, 3, 8, 2],
+    ] {
+        let messages: Vec<Say> = order.iter().flat_map(|part| PARTS[*part].iter().copied()).collect();
+        for together in 1..=messages.len() {
+            for messages in messages.chunks(together) {
+                for say in messages {
+                    say(&mut both.one);
+                    say(&mut both.proxy);
+                }
+                both.one.send().await;
+                both.proxy.send().await;
+                // When another client has its answer, what was sent before has been read.
+                other.simple_query("select 2").await.unwrap();
+            }
+            let (one, proxy) = tokio::join!(both.one.answers(), both.proxy.answers());
+            assert_eq!(one, proxy, "{order:?}, {together} at a time");
+            both.same(|w| w.close("b").sync()).await;
+            both.query("show work_mem").await;
+        }
+    }
+}
