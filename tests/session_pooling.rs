@@ -9,10 +9,28 @@ use common::{Changes, Front, Herd, PATIENCE, Pair, Raw, Wire, eventually, failur
 use pgherd::wire::{ErrorFields, FrontendWriter};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_postgres::NoTls;
+use tokio_postgres::{Client, NoTls};
 
 async fn session(pool: &'static str) -> Front {
     Front::plain(0, Changes { pool, database: "mode = \"session\"", ..Changes::default() }).await
+}
+
+type Say = fn(&mut Wire) -> &mut Wire;
+
+/// Says the messages so many at a time, and compares all the answers.
+async fn in_parts(both: &mut Pair, other: &Client, messages: &[Say], together: usize, what: &str) {
+    for messages in messages.chunks(together) {
+        for say in messages {
+            say(&mut both.one);
+            say(&mut both.proxy);
+        }
+        both.one.send().await;
+        both.proxy.send().await;
+        // When another client has its answer, what was sent before has been read.
+        other.simple_query("select 2").await.unwrap();
+    }
+    let (one, proxy) = tokio::join!(both.one.answers(), both.proxy.answers());
+    assert_eq!(one, proxy, "{what}, {together} at a time");
 }
 
 fn pid(raw: &Raw) -> u32 {
@@ -420,7 +438,7 @@ async fn nothing_waits_for_the_catalogs_after_ddl() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_that_arrive_one_by_one_are_each_answered() {
-    const MESSAGES: [fn(&mut Wire) -> &mut Wire; 11] = [
+    const MESSAGES: [Say; 11] = [
         |w| w.parse("p", "select $1::int + 1"),
         |w| w.describe("p"),
         |w| w.parse("q", "select $1::int + 2"),
@@ -445,18 +463,7 @@ async fn messages_that_arrive_one_by_one_are_each_answered() {
                     both.one.query(before).send().await;
                     both.proxy.query(before).send().await;
                 }
-                for messages in MESSAGES.chunks(together) {
-                    for say in messages {
-                        say(&mut both.one);
-                        say(&mut both.proxy);
-                    }
-                    both.one.send().await;
-                    both.proxy.send().await;
-                    // When another client has its answer, what was sent before has been read.
-                    other.simple_query("select 2").await.unwrap();
-                }
-                let (one, proxy) = tokio::join!(both.one.answers(), both.proxy.answers());
-                assert_eq!(one, proxy, "{begin}, {before}, {together} at a time");
+                in_parts(&mut both, &other, &MESSAGES, together, &format!("{begin}, {before}")).await;
             }
         }
         both.query("rollback").await;
@@ -466,8 +473,7 @@ async fn messages_that_arrive_one_by_one_are_each_answered() {
 /// BEGIN and the end of a transaction in batches, however they arrive.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn transactions_whose_messages_arrive_one_by_one_are_those_of_one_server() {
-    type Say = fn(&mut Wire) -> &mut Wire;
-    const PARTS: [&[Say]; 9] = [
+    const PARTS: [&[Say]; 11] = [
         &[|w| w.parse("b", "begin"), |w| w.bind("", "b", &[]), |w| w.execute("", 0)],
         &[
             |w| w.parse("b", "begin read only"),
@@ -487,6 +493,8 @@ async fn transactions_whose_messages_arrive_one_by_one_are_those_of_one_server()
         &[|w| w.parse("", "set local work_mem = '2MB'"), |w| w.bind("", "", &[]), |w| w.execute("", 0)],
         &[|w| w.parse("", "commit"), |w| w.bind("", "", &[]), |w| w.execute("", 0)],
         &[|w| w.parse("", "rollback"), |w| w.bind("", "", &[]), |w| w.execute("", 0)],
+        &[|w| w.parse("c", "commit"), |w| w.describe("c"), |w| w.bind("", "c", &[]), |w| w.execute("", 0)],
+        &[|w| w.close("c"), |w| w.parse("c", "select 2"), |w| w.describe("c"), |w| w.bind("", "c", &[])],
     ];
     let front = session("size = 3\nmin_idle = 0").await;
     let mut both = Pair::connect(front.herd.primary(0).port, front.port, &[]).await;
@@ -503,22 +511,14 @@ async fn transactions_whose_messages_arrive_one_by_one_are_those_of_one_server()
         &[0, 7, 2, 1, 8, 2],
         &[0, 2, 0, 2, 7, 7, 2],
         &[7, 8, 0, 3, 7, 3, 8, 2],
+        &[0, 2, 5, 9, 2, 9, 2, 4, 2, 8, 2],
+        &[0, 4, 2, 5, 2, 9, 2, 10, 2],
+        &[10, 2, 0, 10, 5, 10, 2, 10, 2, 8, 2],
     ] {
         let messages: Vec<Say> = order.iter().flat_map(|part| PARTS[*part].iter().copied()).collect();
         for together in 1..=messages.len() {
-            for messages in messages.chunks(together) {
-                for say in messages {
-                    say(&mut both.one);
-                    say(&mut both.proxy);
-                }
-                both.one.send().await;
-                both.proxy.send().await;
-                // When another client has its answer, what was sent before has been read.
-                other.simple_query("select 2").await.unwrap();
-            }
-            let (one, proxy) = tokio::join!(both.one.answers(), both.proxy.answers());
-            assert_eq!(one, proxy, "{order:?}, {together} at a time");
-            both.same(|w| w.close("b").sync()).await;
+            in_parts(&mut both, &other, &messages, together, &format!("{order:?}")).await;
+            both.same(|w| w.close("b").close("c").sync()).await;
             both.query("show work_mem").await;
         }
     }

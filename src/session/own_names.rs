@@ -1,5 +1,6 @@
 //! Sessions that have one server from login to end, where no table is placed: prepared statements have the client's own names there, so that SQL
-//! and protocol share them as on any server, and what the proxy has not seen prepared the server may know.
+//! and protocol share them as on any server, and what the proxy has not seen prepared the server may know. And what such a session need not
+//! keep back until more has come, for it can go nowhere else.
 //! Must not know how names are shared in transaction pooling.
 
 use super::client::{Client, Kept, Place};

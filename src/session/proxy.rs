@@ -300,16 +300,14 @@ impl Proxy {
 
     async fn accept_until_shutdown(self: &Arc<Self>, listener: &TcpListener) {
         let mut shutdown = self.shutdown.subscribe();
-        let inherit = cfg!(target_os = "linux") && prepare(listener).is_ok();
+        let inherits = inherits(listener);
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 _ = shutdown.changed() => break,
             };
             match accepted {
-                // One that cannot be prepared is gone already.
-                Ok((stream, _)) if !inherit && prepare(&stream).is_err() => {}
-                Ok((stream, peer)) => self.take_in(stream, peer),
+                Ok((stream, peer)) => self.take_in(stream, peer, inherits),
                 Err(error) => {
                     // Out of descriptors: accepting at once again would only spin.
                     tracing::error!(%error, "a connection could not be accepted");
@@ -326,8 +324,9 @@ impl Proxy {
         if let Err(error) = refuse_syn(&listener) {
             tracing::warn!(%error, "connections that arrive at this moment may be reset");
         }
+        let inherits = inherits(&listener);
         while let Ok(Ok((stream, peer))) = tokio::time::timeout(LAST_ACCEPT, listener.accept()).await {
-            self.take_in(stream, peer);
+            self.take_in(stream, peer, inherits);
         }
     }
 
@@ -354,7 +353,10 @@ impl Proxy {
         tokio::time::timeout(limit, gone).await.is_ok()
     }
 
-    fn take_in(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+    fn take_in(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, is_prepared: bool) {
+        if !is_prepared && prepare(&stream).is_err() {
+            return; // it is gone already
+        }
         // Boxed: it is long over when the client lives.
         let login = Box::pin(self.clone().login(stream, peer));
         tokio::spawn(self.clone().client(login, peer));
@@ -427,6 +429,11 @@ impl Proxy {
         // An error means that the sender is gone, which cannot be: it is in `self`.
         drop(self.shutdown.subscribe().wait_for(|now| *now >= stage).await);
     }
+}
+
+/// Whether what a socket accepts is prepared as it is itself, from now on.
+fn inherits(listener: &TcpListener) -> bool {
+    cfg!(target_os = "linux") && prepare(listener).is_ok()
 }
 
 /// Drops segments that begin a connection, before the kernel answers them; those of connections that have begun pass.
