@@ -784,3 +784,40 @@ async fn the_unnamed_statement_outlives_a_failed_transaction() {
     pair.same(|c| c.run("end", &[])).await;
     pair.same(|c| c.run("", &[])).await;
 }
+
+/// Two clients on one server, in pipelines: whether a Parse of the proxy's own was refused is known late.
+#[tokio::test]
+async fn an_unnamed_statement_is_bound_again_and_again_while_transactions_fail() {
+    let world = World::start("size = 1\nmin_idle = 0").await;
+    let (mut a, mut b) = (world.pair().await, world.pair().await);
+    for (name, sql) in [
+        ("begin", "begin"),
+        ("bad", "select 1/0 + length(version()) * 0"),
+        ("end", "rollback"),
+        ("sp", "savepoint s"),
+        ("to", "rollback to s"),
+    ] {
+        a.same(|c| c.parse(name, sql).sync()).await;
+        b.same(|c| c.parse(name, sql).sync()).await;
+    }
+    a.same(|c| c.parse("", "select 'a'").sync()).await;
+    for _ in 0..3 {
+        b.same(|c| c.parse("", "select 'b'").sync()).await;
+        b.same(|c| c.run("", &[])).await;
+        a.same(|c| c.run("begin", &[]).run("sp", &[])).await;
+        a.same(|c| c.run("bad", &[]).run("", &[])).await;
+        a.same(|c| c.run("to", &[]).run("", &[])).await;
+        a.same(|c| c.run("bad", &[]).describe("").sync()).await;
+        a.same(|c| c.run("", &[]).run("to", &[]).run("", &[]).run("end", &[]).run("", &[])).await;
+        b.same(|c| {
+            c.run("", &[])
+                .run("begin", &[])
+                .run("bad", &[])
+                .run("", &[])
+                .run("", &[])
+                .run("end", &[])
+                .run("", &[])
+        })
+        .await;
+    }
+}

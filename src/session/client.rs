@@ -176,6 +176,8 @@ pub(super) struct Turn {
     pub(super) copy_waits: bool,
     /// Flush was sent for a wait on what is owed.
     pub(super) flushed: bool,
+    /// The unnamed statement was parsed again for a Bind, and that is not answered yet.
+    pub(super) parsed_again: bool,
     /// COMMIT is under way: if the server is lost now, nobody knows.
     pub(super) committing: bool,
     /// Bytes at the front of the client's buffer that stand for one Query: PREPARE or EXECUTE.
@@ -271,6 +273,7 @@ impl Turn {
             copy_rest: _,
             copy_waits,
             flushed,
+            parsed_again,
             committing,
             late,
             of_sql,
@@ -288,6 +291,7 @@ impl Turn {
             wrote,
             copy_waits,
             flushed,
+            parsed_again,
             committing,
             late,
             hears_by_text,

@@ -176,11 +176,11 @@ impl Client {
             return true;
         }
         let client = self.cancel.id;
-        // A failed transaction refuses each Parse, and a Bind behind it would find nothing.
-        let failed = self.is_open_failed();
+        // A Parse of the proxy's own may yet be refused, by a transaction that has failed: a Bind behind it would find nothing.
+        let sure = !self.turn.parsed_again;
         self.server.as_mut().is_none_or(|server| {
             if statement.name.is_empty() {
-                server.unnamed == Some((client, key)) && !failed
+                server.unnamed == Some((client, key)) && sure
             } else {
                 server.prepared.touch(key).is_some()
             }
@@ -205,6 +205,7 @@ impl Client {
         let Some(server) = &mut self.server else { return };
         if statement.name.is_empty() {
             server.unnamed = Some((self.cancel.id, key));
+            self.turn.parsed_again |= !asked;
             self.x.up.put_parse("", sql, types);
             self.x.expect(Expect::Parse { forward: asked, key: None });
             return;

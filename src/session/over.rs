@@ -23,6 +23,7 @@ impl Client {
         self.turn.batch_wrote = false;
         self.turn.queried = false;
         self.turn.flushed = false;
+        self.turn.parsed_again = false;
         self.turn.effects.clear();
         self.x.retag.clear();
         self.replay.clear();
